@@ -1,0 +1,88 @@
+"""``mixbench doctor``: the machine and the versions, for a bug report or before a measurement."""
+
+import os
+import platform
+from dataclasses import dataclass
+
+from .. import options
+from ..views import emit
+
+_PACKAGES = ("mixbench", "torch", "typer", "rich", "fvcore", "onnx", "onnxruntime", "torch-tb-profiler", "tensorboard")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What mixbench runs on. Memory is in bytes; ``accelerator`` is empty when torch sees none."""
+
+    system: str
+    processor: str
+    logical_cores: int
+    usable_cores: int
+    memory_bytes: int
+    free_memory_bytes: int
+    accelerator: str
+    threads: int
+    versions: dict[str, str]
+    command: str = "doctor"
+    schema: int = 1
+
+
+def doctor(json: options.Json = False, output: options.Output = None) -> None:
+    """Show the machine, what torch sees of it, and the versions of what mixbench stands on.
+
+    Examples:
+        mixbench doctor
+        mixbench doctor --json
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    how = emit.choose(json, False, output)
+    machine = _look()
+
+    def table() -> list[Table]:
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        free, whole = machine.free_memory_bytes / 1e9, machine.memory_bytes / 1e9
+        rows = [
+            ("system", machine.system),
+            ("processor", machine.processor),
+            ("cores", f"{machine.usable_cores} usable of {machine.logical_cores}, torch uses {machine.threads} threads"),
+            ("memory", f"{free:.1f} of {whole:.1f} GB free"),
+            ("accelerator", machine.accelerator or "none that torch sees"),
+            *machine.versions.items(),
+        ]
+        for name, value in rows:
+            table.add_row(Text(name, style="dim"), Text(value))
+        return [table]
+
+    emit.emit(machine, how, output, table, list)
+
+
+def _look() -> Machine:
+    import psutil
+    import torch
+
+    from ...profilers.runs.run import versions
+
+    memory = psutil.virtual_memory()
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return Machine(
+        system=platform.platform(),
+        processor=_processor(),
+        logical_cores=os.cpu_count() or 1,
+        usable_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_bytes=memory.total,
+        free_memory_bytes=memory.available,
+        accelerator=f"{torch.accelerator.device_count()} x {device.type}" if device else "",
+        threads=torch.get_num_threads(),
+        versions=versions(*_PACKAGES),
+    )
+
+
+def _processor() -> str:
+    """The processor's name as the system gives it; Linux keeps it in /proc."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

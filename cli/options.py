@@ -1,0 +1,117 @@
+"""Every shared argument of the commands, named, typed, described and completed once."""
+
+import ast
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ..models.errors import BadInput
+from ..models.registry import architectures
+from ..models.spec import TensorSpec
+
+MODEL, WORKLOAD, OUTPUT = "Model", "Workload", "Output"
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from ..profilers.runs.run import versions
+
+        typer.echo(", ".join(f"{name} {number}" for name, number in versions("mixbench", "torch").items()))
+        raise typer.Exit
+
+
+def complete_model(incomplete: str) -> list[tuple[str, str]]:
+    """Names that begin like this, with what each one is; torch stays unloaded."""
+    found = []
+    for name in architectures.names():
+        family = architectures.describe(name)
+        names = [name, *(f"{name}-{variant}" for variant in family.variants)]
+        found += [(word, family.title) for word in names if word.startswith(incomplete)]
+    return found
+
+
+def parse_settings(words: list[str] | None) -> dict[str, Any]:
+    """``name=value`` pairs; a value is a Python literal, or else the text itself.
+
+    Raises:
+        BadInput: when a pair has no name or no ``=``.
+    """
+    settings: dict[str, Any] = {}
+    for word in words or []:
+        name, equals, text = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadInput(f"--kwarg {word!r} is not NAME=VALUE", "write for example --kwarg width=0.75")
+        try:
+            settings[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            settings[name] = text
+    return settings
+
+
+def parse_inputs(words: list[str] | None) -> tuple[TensorSpec, ...]:
+    """The shapes that ``--input`` gives, in order."""
+    return tuple(TensorSpec.parse(word) for word in words or [])
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", "-V", callback=_show_version, is_eager=True, metavar="", help="Show versions and exit."),
+]
+Debug = Annotated[bool, typer.Option("--debug", metavar="", help="Show the traceback of an error.")]
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL",
+        help="A name from `mixbench models`, path/to/file.py:factory, or package.module:factory.",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A name from `mixbench models`.", autocompletion=complete_model),
+]
+Kwarg = Annotated[
+    list[str] | None,
+    typer.Option("--kwarg", metavar="NAME=VALUE", help="A setting of the model, such as width=0.75.", rich_help_panel=MODEL),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="Load this checkpoint: .pth or .safetensors.", rich_help_panel=MODEL),
+]
+Input = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="SHAPE",
+        help="An input, such as 1x3x192x192 or ids=1x128:int64; once for each.",
+        rich_help_panel=WORKLOAD,
+    ),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option("--batch", metavar="N", help="Size of the first dimension of the inputs.", rich_help_panel=WORKLOAD),
+]
+Dtype = Annotated[
+    Literal["float32", "float64", "float16", "bfloat16"],
+    typer.Option("--dtype", help="Of weights and inputs.", rich_help_panel=WORKLOAD),
+]
+Train = Annotated[
+    bool,
+    typer.Option("--train", metavar="", help="Forward and backward in train mode.", rich_help_panel=WORKLOAD),
+]
+Json = Annotated[
+    bool, typer.Option("--json", metavar="", help="Print one JSON document and nothing else.", rich_help_panel=OUTPUT)
+]
+Csv = Annotated[bool, typer.Option("--csv", metavar="", help="Print comma-separated values.", rich_help_panel=OUTPUT)]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write to a file instead; .json and .csv say which format, - is the screen.",
+        rich_help_panel=OUTPUT,
+    ),
+]

@@ -1,0 +1,1 @@
+"""A record as a table, as JSON, as CSV: views only read."""

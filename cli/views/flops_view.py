@@ -1,0 +1,186 @@
+"""A flops `Run` as tables and as CSV rows."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ...profilers.runs.run import LABELS, ModelResult, Run
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+_TOTALS = (
+    ("params", "parameters", ""),
+    ("macs", "MACs", ""),
+    ("flops", "FLOPs", "2 x MACs: contractions only"),
+    ("fft_flops", "FFT FLOPs", "idealised 5 N log2 N"),
+    ("elementwise_flops", "elementwise FLOPs", "norms, activations, pooling, biases"),
+    ("activations", "activations", "elements that contractions write"),
+)
+_ABREAST = 4
+"""Models side by side that a screen has room for."""
+
+
+def tables(run: Run, depth: int | None, by_op: bool) -> Iterator["RenderableType"]:
+    """One model in detail, or several side by side; then what was asked for, model by model."""
+    from rich.text import Text
+
+    if len(run.models) > 1:
+        for start in range(0, len(run.models), _ABREAST):
+            yield _side_by_side(run.models[start : start + _ABREAST], run.models[0])
+    for result in run.models:
+        if len(run.models) == 1:
+            yield Text(f"{result.model}  {', '.join(result.inputs)} {result.dtype}, {result.mode}", style="bold")
+            yield _totals(result)
+        for item in result.uncounted:
+            text = f"uncounted in {result.model}: {item.operator}, {item.calls} calls: no rule, cost unknown, in no total"
+            yield Text(text, style="bold yellow")
+        for note in result.notes:
+            yield Text(f"note on {result.model}: {note}", style="yellow")
+    for result in run.models:
+        if result.published:
+            yield _published(result)
+    for result in run.models:
+        if depth is not None:
+            yield _modules(result, depth)
+        if by_op:
+            yield _operators(result)
+        for index in range(len(result.opinions)):
+            yield _opinion(result, index)
+
+
+def rows(run: Run, depth: int | None, by_op: bool) -> Iterator[Mapping[str, Any]]:
+    """A line for each model; or for each of its operators or modules, when those were asked for."""
+    for result in run.models:
+        head = {"model": result.model, "workload": result.workload}
+        if by_op:
+            yield from (head | asdict(item) for item in result.operators)
+        elif depth is not None:
+            yield from (head | asdict(item) for item in result.modules if item.depth <= depth)
+        else:
+            missed = sum(item.calls for item in result.uncounted)
+            yield head | asdict(result.totals) | {"uncounted_calls": missed}
+
+
+def _table(title: str, *columns: str, left: int = 1) -> "Table":
+    """A table with ``left`` text columns, and the rest numbers. Drawn without boxes: it has to survive a pipe."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title, style="bold") if title else None, box=None, title_justify="left", pad_edge=False)
+    table.padding = (0, 2, 0, 0)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < left else "right", header_style="dim")
+    return table
+
+
+def _row(table: "Table", *cells: Any, style: str | None = None) -> None:
+    """Cells as text: a name with brackets in it is no markup."""
+    from rich.text import Text
+
+    table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in cells), style=style)
+
+
+def _totals(result: ModelResult) -> "Table":
+    table = _table("", "", "exact", "about", "")
+    table.show_header = False
+    table.columns[3].justify = "left"
+    for key, label, meaning in _TOTALS:
+        value = getattr(result.totals, key)
+        _row(table, label, value, _about(value), meaning, style="bold" if key in ("params", "macs", "flops") else None)
+    if result.mode == "train":
+        _row(table, "forward MACs", result.forward.macs, _about(result.forward.macs), "")
+        _row(table, "backward MACs", result.backward.macs, _about(result.backward.macs), "as executed")
+    seen = result.coverage
+    words = f"{seen.covered_calls:,} of {seen.calls:,} calls have a rule, on {result.device}"
+    _row(table, "coverage", _percent(result), "", words)
+    return table
+
+
+def _side_by_side(results: tuple[ModelResult, ...], first: ModelResult) -> "Table":
+    """A column for each model; ``first`` is the reference of the last row."""
+    table = _table("", "", *(result.model for result in results))
+    for column in table.columns:
+        column.overflow = "fold"
+    _row(table, "input", *(", ".join(result.inputs) for result in results))
+    for key, label, _ in _TOTALS:
+        _row(table, label, *(getattr(result.totals, key) for result in results))
+    _row(table, "coverage", *map(_percent, results))
+    base = first.totals.macs
+    _row(table, f"MACs, {first.model} = 1", *(f"{result.totals.macs / base:.3f}" if base else "n/a" for result in results))
+    return table
+
+
+def _published(result: ModelResult) -> "Table":
+    columns = ("published", "ours", "difference", "why")
+    table = _table(f"\npublished figures of {result.model}", "figure", *columns)
+    table.columns[4].justify = "left"
+    for item in result.published:
+        cells = (item.published, item.ours, f"{item.difference_percent:+.2f} %", item.explanation)
+        _row(table, LABELS[item.metric], *cells, style=None if item.agrees else "yellow")
+    table.caption = f"source: {'; '.join(dict.fromkeys(item.source for item in result.published))}"
+    table.caption_justify = "left"
+    return table
+
+
+def _modules(result: ModelResult, depth: int) -> "Table":
+    columns = ("kind", "calls", "parameters", "MACs", "share", "FFT FLOPs", "elementwise FLOPs", "activations")
+    table = _table(f"\nmodules of {result.model}, each with all below it", "module", *columns, left=2)
+    whole = result.totals.macs
+    for item in result.modules:
+        if item.depth <= depth:
+            name = "  " * item.depth + (item.name.rpartition(".")[2] or result.model)
+            params = f"{item.params:,}" + (f" (+{item.shared_params:,} shared)" if item.shared_params else "")
+            sizes = (item.macs, _share(item.macs, whole), item.fft_flops, item.elementwise_flops, item.activations)
+            _row(table, name, item.kind, item.calls or "", params, *sizes)
+    return table
+
+
+def _operators(result: ModelResult) -> "Table":
+    columns = ("rule", "calls", "MACs", "share", "FFT FLOPs", "elementwise FLOPs", "activations")
+    table = _table(f"\noperators of {result.model}", "operator", *columns, left=2)
+    free = [item for item in result.operators if item.family and not (item.macs or item.fft_flops or item.elementwise_flops)]
+    for item in result.operators:
+        if item not in free:
+            known = (item.macs, _share(item.macs, result.totals.macs), item.fft_flops, item.elementwise_flops, item.activations)
+            sizes = known if item.family else ("?",) * 5
+            _row(table, item.operator, item.family or "none", item.calls, *sizes, style=None if item.family else "yellow")
+    if free:
+        names = ", ".join(item.operator.removeprefix("aten::") for item in free)
+        _row(table, "free of arithmetic", "", sum(item.calls for item in free), "", "", "", "", "")
+        table.caption = f"free: {names}"
+        table.caption_justify = "left"
+    return table
+
+
+def _opinion(result: ModelResult, index: int) -> "Table":
+    opinion = result.opinions[index]
+    title = f"\n{opinion.counter}'s count of {result.model}, on {opinion.device}"
+    table = _table(title, "operators", "ours, MACs", "theirs, MACs", "difference", "calls skipped", "why")
+    table.columns[5].justify = "left"
+    for item in opinion.differences:
+        gap = item.theirs_macs - item.ours_macs
+        skipped = item.skipped_calls or ""
+        _row(table, item.family, item.ours_macs, item.theirs_macs, f"{gap:+,}" if gap else "0", skipped, item.explanation)
+    gap = opinion.theirs_macs - opinion.ours_macs
+    _row(table, "in all", opinion.ours_macs, opinion.theirs_macs, f"{gap:+,}" if gap else "0", "", "", style="bold")
+    return table
+
+
+def _percent(result: ModelResult) -> str:
+    seen = result.coverage
+    share = 100 * seen.covered_calls / seen.calls if seen.calls else 100
+    # Never round a gap away.
+    return "100 %" if seen.covered_calls == seen.calls else f"{min(share, 99.9):.1f} %"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else ""
+
+
+def _about(value: int) -> str:
+    for power, suffix in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if value >= 10**power:
+            return f"{value / 10**power:.2f} {suffix}"
+    return ""

@@ -1,0 +1,58 @@
+"""Write docs/cli.md and the JSON schemas from the code; a test compares them with what lies there."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic import TypeAdapter
+
+from mixbench.cli.app import create
+from mixbench.profilers.runs.run import SCHEMA, Run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def cli_page() -> str:
+    """The command line as Markdown: usage, arguments and options of each command, and its examples."""
+    group: Any = typer.main.get_command(create())
+    context = group.make_context("mixbench", [], resilient_parsing=True)
+    lines = ["# The command line", "", "Written by `./dev docs` from the code.", ""]
+    for name in group.list_commands(context):
+        lines += _command(name, group.get_command(context, name))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    yield from (f"## mixbench {name}", "", (command.help or "").strip(), "")
+    yield from ("| argument or option | value | |", "|---|---|---|")
+    for parameter in command.params:
+        is_option = parameter.opts[0].startswith("-")
+        names = ", ".join(f"`{word}`" for word in parameter.opts) if is_option else f"`{parameter.metavar}`"
+        value = (parameter.metavar or "").replace("|", r"\|") if is_option else ""
+        yield f"| {names} | {value} | {parameter.help or ''} |"
+    examples = [line.strip() for line in (command.epilog or "").splitlines() if line.strip().startswith("mixbench")]
+    yield from ("", "```sh", *examples, "```", "")
+
+
+def flops_schema() -> str:
+    """The JSON Schema of ``mixbench flops --json``."""
+    schema = TypeAdapter(Run).json_schema(mode="serialization")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = f"mixbench flops --json, schema {SCHEMA}"
+    schema["properties"]["schema"] = {"const": SCHEMA}
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+
+
+def pages() -> dict[Path, str]:
+    """Every generated file and its text."""
+    return {
+        ROOT / "docs" / "cli.md": cli_page(),
+        ROOT / "profilers" / "runs" / f"flops-{SCHEMA}.schema.json": flops_schema(),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")

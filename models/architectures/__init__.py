@@ -1,0 +1,1 @@
+"""One paper, one file: ``FAMILY`` describes the architecture, ``build(**settings)`` makes it."""

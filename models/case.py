@@ -1,0 +1,214 @@
+"""A `Case`: a built model with example inputs, the only thing that counters, timers and exporters accept.
+
+Models are built on the meta device by default: shapes without storage, so a model larger than memory costs nothing.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from . import meta
+from .errors import BadInput, CannotMeasure, MixbenchError, first_line
+from .lookup import resolve
+from .spec import ModelSpec, TensorSpec, Workload
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model ready to run: ``module(*args, **kwargs)`` on ``device``."""
+
+    spec: ModelSpec
+    workload: Workload
+    device: str
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    request: Workload
+    """The workload as it was asked for, with the model's own example inputs still to be made."""
+    notes: tuple[str, ...] = ()
+    weights: Path | None = None
+
+    def on(self, device: str) -> "Case":
+        """The same case built anew on another device, with real values if it is not meta.
+
+        Raises:
+            CannotMeasure: when the model would not fit into the free memory.
+        """
+        if device != "meta":
+            _check_memory(self.module, self.spec.name)
+        return build(self.spec, self.request, device, self.weights)
+
+
+def build(
+    model: str | ModelSpec,
+    workload: Workload | None = None,
+    device: str = "meta",
+    weights: Path | None = None,
+    **settings: Any,
+) -> Case:
+    """Build a model and its example inputs.
+
+    Args:
+        model: a name, ``file.py:factory``, ``package.module:factory``, or a spec from `lookup.resolve`.
+        workload: inputs, batch, dtype, mode and seed; without inputs the model's own example.
+        device: ``meta``, ``cpu`` or any other of torch's.
+        weights: a checkpoint to load, see `weights.load_weights`.
+        settings: keyword arguments for the factory, such as ``width=0.75``.
+
+    Raises:
+        BadInput: when the factory raises, makes no module, or no example inputs are known.
+    """
+    if settings and not isinstance(model, str):
+        raise BadInput("settings go into the spec when a spec is given", "call resolve(name, settings)")
+    spec = resolve(model, settings) if isinstance(model, str) else model
+    workload = workload or Workload()
+    made, notes = _call_factory(spec, device, workload.seed)
+    module, given = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    _check_module(module, spec.name)
+    if weights is not None:
+        from .weights import load_weights
+
+        load_weights(module, weights)
+    dtype = getattr(torch, workload.dtype)
+    module = module.to(dtype=dtype).train(workload.mode == "train")
+    if any(parameter.device.type != device for parameter in module.parameters()):
+        module = module.to(device)
+    specs, args, kwargs = _inputs(spec, module, given, workload, torch.device(device))
+    return Case(spec, workload.resolved(specs), device, module, args, kwargs, workload, tuple(notes), weights)
+
+
+def _call_factory(spec: ModelSpec, device: str, seed: int) -> tuple[Any, list[str]]:
+    """The factory's result, made on ``device``, or on the CPU when the factory refuses the meta device."""
+    factory = spec.factory()
+    _check_settings(factory, spec)
+    torch.manual_seed(seed)
+    try:
+        with meta.building() if device == "meta" else torch.device(device):
+            return factory(**spec.settings), []
+    except MixbenchError:
+        raise
+    except Exception as refusal:  # noqa: BLE001 - whatever the factory dislikes about meta
+        try:
+            made = factory(**spec.settings)
+        except Exception as error:
+            what = f"the factory of {spec.name} raises {first_line(error)}"
+            raise BadInput(what, "--kwarg NAME=VALUE reaches the factory; --debug shows the traceback") from error
+        return made, [f"built on the CPU, since its factory fails on {device}: {first_line(refusal)}"]
+
+
+def _check_settings(factory: Callable[..., Any], spec: ModelSpec) -> None:
+    """Name the settings that exist before the factory fails on one that doesn't."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return
+    if any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters.values()):
+        return
+    for name in spec.settings:
+        if name not in parameters:
+            known = f"its settings: {', '.join(parameters)}" if parameters else "its factory takes no settings"
+            raise BadInput(f"{spec.name} has no setting {name!r}", known)
+
+
+def _check_module(module: Any, name: str) -> None:
+    if not isinstance(module, nn.Module):
+        what = f"the factory of {name} returns {type(module).__name__}, not a torch.nn.Module"
+        raise BadInput(what, "return the module, or a pair (module, example inputs)")
+    if inspect.getattr_static(module, "forward", None) is inspect.getattr_static(nn.Module, "forward"):
+        raise BadInput(f"{name} builds {type(module).__name__}, which has no forward()", "define forward() on its class")
+
+
+def _check_memory(module: nn.Module, name: str) -> None:
+    """Refuse to allocate what is not free, before trying."""
+    tensors = [t for t in (*module.parameters(), *module.buffers()) if not nn.parameter.is_lazy(t)]
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    free = psutil.virtual_memory().available
+    if needed > 0.8 * free:
+        what = f"{name} holds {needed / 1e9:.1f} GB of weights, and {free / 1e9:.1f} GB of memory are free"
+        raise CannotMeasure(what, "use a machine with more memory, or a model that runs on the meta device")
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except MixbenchError:
+        raise
+    except Exception as error:
+        raise BadInput(f"the example inputs of {name} fail: {first_line(error)}", "give them by --input") from error
+
+
+def _inputs(
+    spec: ModelSpec, module: nn.Module, given: Any, workload: Workload, device: torch.device
+) -> tuple[tuple[TensorSpec, ...], tuple[Any, ...], dict[str, Any]]:
+    """The example inputs, from the first source that has them: the user, the factory, its companion, the module."""
+    dtype = getattr(torch, workload.dtype)
+    specs = workload.inputs
+    if not specs and spec.family is not None:
+        specs = spec.family.inputs
+    if specs:
+        if workload.batch is not None:
+            specs = tuple(replace(s, shape=(workload.batch, *s.shape[1:])) if s.shape else s for s in specs)
+        generator = torch.Generator().manual_seed(workload.seed)
+        tensors = [_make(s, dtype, device, generator) for s in specs]
+        args = tuple(t for s, t in zip(specs, tensors, strict=True) if not s.name)
+        kwargs = {s.name: t for s, t in zip(specs, tensors, strict=True) if s.name}
+        return specs, args, kwargs
+
+    with _explained(spec.name):
+        if given is None and spec.companion_inputs is not None:
+            given = spec.companion_inputs()
+        if given is None:
+            given = getattr(module, "example_inputs", None)
+        if given is None:
+            hint = "give --input 1x3x224x224, or return (module, example inputs) from the factory"
+            raise BadInput(f"no example inputs are known for {spec.name}", hint)
+        given = given() if callable(given) else given
+        args, kwargs = _as_call(given)
+
+    def adapt(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        if workload.batch is not None and leaf.ndim:
+            leaf = leaf[torch.arange(workload.batch, device=leaf.device) % leaf.shape[0]]
+        return leaf.to(device=device, dtype=dtype if leaf.is_floating_point() else leaf.dtype)
+
+    args, kwargs = pytree.tree_map(adapt, (args, kwargs))
+    return _describe(args, kwargs, dtype), args, kwargs
+
+
+def _as_call(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Example inputs as a call: a dict is keyword arguments, a tuple or list positional ones, anything else is one."""
+    if isinstance(given, Mapping):
+        return (), dict(given)
+    if isinstance(given, tuple | list):
+        return tuple(given), {}
+    return (given,), {}
+
+
+def _describe(args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype) -> tuple[TensorSpec, ...]:
+    named = [("", leaf) for leaf in pytree.tree_leaves(args)]
+    named += [(name, leaf) for name, value in kwargs.items() for leaf in pytree.tree_leaves(value)]
+    return tuple(
+        TensorSpec(tuple(leaf.shape), "" if leaf.dtype == dtype else str(leaf.dtype).removeprefix("torch."), name)
+        for name, leaf in named
+        if isinstance(leaf, Tensor)
+    )
+
+
+def _make(spec: TensorSpec, dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Tensor:
+    """A seeded normal tensor; integers are zeros, which index every table."""
+    kind = getattr(torch, spec.dtype) if spec.dtype else dtype
+    if device.type == "meta":
+        return torch.empty(spec.shape, dtype=kind, device=device)
+    if kind.is_floating_point or kind.is_complex:
+        return torch.randn(spec.shape, generator=generator, dtype=kind).to(device)
+    return torch.zeros(spec.shape, dtype=kind, device=device)

@@ -1,0 +1,340 @@
+"""Build and run on the meta device, where tensors have shapes and no storage, without loading torch's compiler.
+
+torch computes most result shapes on meta in Python and, on first use, loads its compiler and sympy for it: a second for a
+number that takes microseconds. A kernel here is given plain meta tensors and the operator's own arguments; it returns the
+result, or None for anything unusual (mixed dtypes, odd strides, errors), and torch's own kernel then runs and explains.
+Tests compare shapes, dtypes and strides with torch's: a kernel may be left out, but never differ.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_Kernel = Callable[..., Any]
+_kernels: dict[str, _Kernel] = {}
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Make everything on meta: new tensors, no random initialisation (there is nothing to fill), cheap shapes."""
+    with torch.device("meta"), _SkipInitialisation(), _CheapShapes():
+        yield
+
+
+def run(operator: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The operator's result on plain meta tensors, or None where torch's own kernel has to answer."""
+    kernel = _kernels.get(operator._schema.name.removeprefix("aten::"))
+    if kernel is None:
+        return None
+    tensors = (*args[0], *args[1:]) if args and isinstance(args[0], list | tuple) else args
+    for item in tensors:
+        if isinstance(item, Tensor) and (type(item) not in (Tensor, torch.nn.Parameter) or not item.is_meta):
+            return None
+    return kernel(*args, **kwargs)
+
+
+class CheapDispatchMode(TorchDispatchMode):
+    """A dispatch mode whose handler is not wrapped in the decorator that imports the compiler on first use.
+
+    The hook is private to torch; a test notices when it goes away, and nothing worse than a slow start would follow.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class _CheapShapes(CheapDispatchMode):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = run(func, args, kwargs or {})
+        return func(*args, **(kwargs or {})) if result is None else result
+
+
+class _SkipInitialisation(TorchFunctionMode):
+    """Leave meta tensors as they are where a constructor would fill them with random numbers."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _RANDOM_FILLS or getattr(func, "__module__", None) == "torch.nn.init":
+            target = args[0] if args else kwargs.get("tensor")
+            if isinstance(target, Tensor) and target.is_meta:
+                return target
+        elif func in _RANDOM_FACTORIES and kwargs.get("device") in (None, "meta", torch.device("meta")):
+            kwargs.pop("generator", None)
+            return _RANDOM_FACTORIES[func](*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+_RANDOM_FILLS = {Tensor.uniform_, Tensor.normal_, Tensor.bernoulli_, Tensor.exponential_, Tensor.cauchy_}
+_RANDOM_FACTORIES: dict[Any, Callable[..., Tensor]] = {
+    torch.randn: torch.empty,
+    torch.rand: torch.empty,
+    torch.randn_like: torch.empty_like,
+}
+
+
+def _kernel(*names: str) -> Callable[[_Kernel], _Kernel]:
+    def register(function: _Kernel) -> _Kernel:
+        _kernels.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+# Pointwise operators ------------------------------------------------------------------------------------------------
+
+
+def _broadcast(shapes: list[torch.Size]) -> tuple[int, ...] | None:
+    rank = max(map(len, shapes))
+    result = [1] * rank
+    for shape in shapes:
+        for axis, size in enumerate(shape, rank - len(shape)):
+            if result[axis] == 1:
+                result[axis] = size
+            elif size not in (1, result[axis]):
+                return None
+    return tuple(result)
+
+
+def _dense_strides(tensor: Tensor) -> list[int] | None:
+    """Strides of a new tensor without gaps whose sides are nested in the order of this one's; None for expanded sides."""
+    strides = [0] * tensor.ndim
+    expected = 1
+    for stride, size, axis in sorted(zip(tensor.stride(), tensor.shape, range(tensor.ndim), strict=True)):
+        if stride == 0 and size != 1:
+            return None
+        strides[axis] = expected
+        expected *= size
+    return strides
+
+
+def _pointwise(operands: Sequence[Any], dtype: torch.dtype | None = None) -> Tensor | None:
+    """A new tensor of the broadcast shape, contiguous or laid out as the first operand is, which has the first say."""
+    tensors = [item for item in operands if isinstance(item, Tensor)]
+    kinds = {tensor.dtype for tensor in tensors}
+    if len(kinds) != 1 or any(isinstance(item, complex) for item in operands):
+        return None
+    kind = kinds.pop()
+    if not kind.is_floating_point and (dtype is None or kind.is_complex):
+        return None
+    shape = _broadcast([tensor.shape for tensor in tensors])
+    if shape is None:
+        return None
+    if all(tensor.is_contiguous() for tensor in tensors):
+        return tensors[0].new_empty(shape, dtype=dtype or kind)
+    strides = _dense_strides(tensors[0]) if tensors[0].shape == shape else None
+    return None if strides is None else torch.empty_strided(shape, strides, dtype=dtype or kind, device="meta")
+
+
+@_kernel(
+    *(
+        "add sub mul neg abs relu hardtanh clamp clamp_min clamp_max sigmoid hardsigmoid hardswish tanh silu gelu "
+        "leaky_relu elu exp log sqrt rsqrt reciprocal pow sin cos erf maximum minimum softplus softshrink square".split()
+    )
+)
+def _same_dtype(*operands: Any, **kwargs: Any) -> Tensor | None:
+    return _pointwise(operands)
+
+
+@_kernel("div")
+def _div(*operands: Any, **kwargs: Any) -> Tensor | None:
+    if kwargs.get("rounding_mode") is not None:
+        return None
+    first = operands[0]
+    return _pointwise(operands, None if first.is_floating_point() else torch.get_default_dtype())
+
+
+@_kernel("eq", "ne", "lt", "le", "gt", "ge")
+def _comparison(*operands: Any) -> Tensor | None:
+    return _pointwise(operands, torch.bool)
+
+
+@_kernel("where")
+def _where(condition: Tensor, a: Any = None, b: Any = None) -> Tensor | None:
+    tensors = [item for item in (a, b) if isinstance(item, Tensor)]
+    if len(tensors) != 2 or a.dtype != b.dtype or not all(item.is_contiguous() for item in (condition, a, b)):
+        return None
+    shape = _broadcast([condition.shape, a.shape, b.shape])
+    return None if shape is None else a.new_empty(shape)
+
+
+@_kernel("masked_fill")
+def _masked_fill(x: Tensor, mask: Tensor, value: Any) -> Tensor | None:
+    if isinstance(value, Tensor) or not x.is_contiguous() or _broadcast([x.shape, mask.shape]) != tuple(x.shape):
+        return None
+    return x.new_empty(x.shape)
+
+
+@_kernel(
+    *(
+        "add_ sub_ mul_ div_ neg_ relu_ hardtanh_ clamp_ clamp_min_ sigmoid_ hardsigmoid_ hardswish_ tanh_ silu_ leaky_relu_ "
+        "elu_ exp_ sqrt_ rsqrt_ pow_".split()
+    )
+)
+def _in_place(x: Tensor, *operands: Any, **kwargs: Any) -> Tensor | None:
+    others = [item for item in operands if isinstance(item, Tensor)]
+    if any(item.dtype != x.dtype for item in others) or not x.is_floating_point() or "rounding_mode" in kwargs:
+        return None
+    return x if _broadcast([x.shape, *(item.shape for item in others)]) == tuple(x.shape) else None
+
+
+@_kernel("_softmax", "_log_softmax", "_safe_softmax", "tril", "triu")
+def _like_contiguous(x: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
+    unusual = not x.is_contiguous() or True in args or kwargs.get("dtype") is not None
+    return None if unusual else x.new_empty(x.shape)
+
+
+# Contractions -------------------------------------------------------------------------------------------------------
+
+
+@_kernel("mm", "bmm")
+def _product(a: Tensor, b: Tensor) -> Tensor | None:
+    if a.dtype != b.dtype or a.ndim != b.ndim or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-2]:
+        return None
+    return a.new_empty((*a.shape[:-1], b.shape[-1]))
+
+
+@_kernel("addmm", "baddbmm")
+def _added_product(added: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> Tensor | None:
+    result = _product(a, b)
+    if result is None or added.dtype != a.dtype or _broadcast([added.shape, result.shape]) != tuple(result.shape):
+        return None
+    return result
+
+
+@_kernel("convolution")
+def _convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Tensor | None:
+    if transposed or x.ndim != weight.ndim or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
+        return None
+    if x.dtype != weight.dtype or (bias is not None and (bias.dtype != x.dtype or bias.shape != weight.shape[:1])):
+        return None
+    if not (x.is_contiguous() and weight.is_contiguous()):
+        return None
+    sizes = _windows(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    return None if sizes is None else x.new_empty((x.shape[0], weight.shape[0], *sizes))
+
+
+def _windows(
+    sides: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> list[int] | None:
+    """How many windows fit along each side; a single setting serves all sides. None when one has no room for any."""
+
+    def spread(setting: Sequence[int]) -> Sequence[int]:
+        return list(setting) * len(sides) if len(setting) == 1 else setting
+
+    rows = zip(sides, spread(kernel), spread(stride or kernel), spread(padding), spread(dilation), strict=True)
+    counts = [(side + 2 * pad - gap * (width - 1) - 1) // step + 1 for side, width, step, pad, gap in rows]
+    return counts if min(counts) >= 1 else None
+
+
+# Norms, pooling, reductions, look-ups -------------------------------------------------------------------------------
+
+
+@_kernel("native_batch_norm")
+def _native_batch_norm(
+    x: Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, momentum: float, eps: float
+) -> tuple[Tensor, ...] | None:
+    given = [tensor for tensor in (weight, bias, mean, variance) if tensor is not None]
+    if training or x.ndim < 2 or not x.is_contiguous():
+        return None
+    if any(tensor.shape != x.shape[1:2] or tensor.dtype != x.dtype for tensor in given):
+        return None
+    return x.new_empty(x.shape), x.new_empty(0), x.new_empty(0)
+
+
+@_kernel("native_layer_norm")
+def _native_layer_norm(x: Tensor, shape: Sequence[int], weight: Any, bias: Any, eps: float) -> tuple[Tensor, ...] | None:
+    given = [tensor for tensor in (weight, bias) if tensor is not None]
+    unusual = not x.is_contiguous() or list(x.shape[-len(shape) :]) != list(shape) or x.dtype not in (torch.float32, torch.float64)
+    if unusual or any(list(tensor.shape) != list(shape) or tensor.dtype != x.dtype for tensor in given):
+        return None
+    statistics = (*x.shape[: -len(shape)], *[1] * len(shape))
+    return x.new_empty(x.shape), x.new_empty(statistics), x.new_empty(statistics)
+
+
+@_kernel("avg_pool2d")
+def _avg_pool2d(
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    *args: Any,
+) -> Tensor | None:
+    if ceil_mode or x.ndim != 4 or not x.is_contiguous():
+        return None
+    sizes = _windows(x.shape[2:], kernel, stride, padding, (1,))
+    return None if sizes is None else x.new_empty((*x.shape[:2], *sizes))
+
+
+@_kernel("upsample_nearest2d")
+def _upsample(x: Tensor, size: Any, *args: Any) -> Tensor | None:
+    if size is None or x.ndim != 4 or not x.is_contiguous() or min(size) < 1:
+        return None
+    return x.new_empty((*x.shape[:2], *size))
+
+
+@_kernel("mean", "sum")
+def _reduction(x: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Tensor | None:
+    axes = [dim] if isinstance(dim, int) else dim
+    if not axes or kwargs.get("dtype") is not None or not x.is_contiguous() or not x.is_floating_point():
+        return None
+    if any(not -x.ndim <= axis < x.ndim for axis in axes):
+        return None
+    gone = {axis % x.ndim for axis in axes}
+    return x.new_empty([1 if i in gone else n for i, n in enumerate(x.shape) if keepdim or i not in gone])
+
+
+@_kernel("embedding")
+def _embedding(weight: Tensor, indices: Tensor, *args: Any) -> Tensor | None:
+    if weight.ndim != 2 or indices.dtype not in (torch.int64, torch.int32):
+        return None
+    return weight.new_empty((*indices.shape, weight.shape[1]))
+
+
+@_kernel("arange")
+def _arange(*bounds: Any, dtype: Any = None, device: Any = None, layout: Any = None, pin_memory: Any = None) -> Tensor | None:
+    start, end, step = (*((0, *bounds) if len(bounds) == 1 else bounds), 1)[:3]
+    whole = all(isinstance(bound, int) for bound in bounds)
+    if not whole or step <= 0 or end < start or device is None or torch.device(device).type != "meta":
+        return None
+    return torch.empty(-((start - end) // step), dtype=dtype or torch.int64, device="meta")
+
+
+@_kernel("repeat")
+def _repeat(x: Tensor, repeats: Sequence[int]) -> Tensor | None:
+    if len(repeats) < x.ndim or min(repeats, default=0) < 1:
+        return None
+    sides = (*[1] * (len(repeats) - x.ndim), *x.shape)
+    return x.new_empty([side * times for side, times in zip(sides, repeats, strict=True)])
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    return tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+@_kernel("cat")
+def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
+    first = tensors[0]
+    axis = dim % first.ndim if first.ndim else 0
+    for tensor in tensors:
+        if tensor.dtype != first.dtype or tensor.ndim != first.ndim or tensor.ndim in (0, 5) or _is_channels_last(tensor):
+            return None
+        if any(a != b for i, (a, b) in enumerate(zip(tensor.shape, first.shape, strict=True)) if i != axis):
+            return None
+    return first.new_empty([n if i != axis else sum(t.shape[axis] for t in tensors) for i, n in enumerate(first.shape)])

@@ -1,0 +1,1 @@
+"""What a model costs: counted from its operators, and later timed on its device."""

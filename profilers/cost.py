@@ -1,0 +1,107 @@
+"""Costs as exact integers, and the tree of modules that they belong to. No torch here.
+
+Units, once for the whole project:
+
+* a MAC is one multiply-accumulate of a contraction (matrix product, convolution, attention product) on real numbers; a
+  complex product takes four;
+* FLOPs are 2 x MACs: contractions only;
+* FFT FLOPs are those of Fourier transforms by the idealised 5 N log2 N of a complex transform of N points;
+* elementwise FLOPs are everything else that computes on floating point numbers: biases, norms, activations, pooling,
+  interpolation, softmax, reductions;
+* activations are the elements that the contractions of the forward pass write (Radosavovic et al., "Designing Network
+  Design Spaces", CVPR 2020, section 3).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What some work costs. Costs add up."""
+
+    macs: int = 0
+    fft_flops: int = 0
+    elementwise_flops: int = 0
+    activations: int = 0
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of the contractions: twice the MACs."""
+        return 2 * self.macs
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.macs + other.macs,
+            self.fft_flops + other.fft_flops,
+            self.elementwise_flops + other.elementwise_flops,
+            self.activations + other.activations,
+        )
+
+
+FREE = Cost()
+"""Views, copies and look-ups: no arithmetic, by rule and not by oversight."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorCost:
+    """All calls of one operator within a module, or within the whole model.
+
+    ``family`` names the file of its rule; it is empty for an operator without one, whose cost is unknown, not zero.
+    """
+
+    operator: str
+    family: str
+    calls: int
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class CostTree:
+    """A module by its full name (the root's is empty): its own operators, its own parameters, and its children.
+
+    ``params`` counts each tensor once, where it comes first; ``shared_params`` are those that came before elsewhere.
+    """
+
+    name: str
+    kind: str
+    calls: int = 0
+    params: int = 0
+    shared_params: int = 0
+    operators: tuple[OperatorCost, ...] = ()
+    children: tuple["CostTree", ...] = field(default=())
+
+    @property
+    def own(self) -> Cost:
+        """What the module's own operators cost, without its children's."""
+        return sum((operator.cost for operator in self.operators), FREE)
+
+    @property
+    def total(self) -> Cost:
+        """What the module costs with everything below it."""
+        return sum((node.own for node in self.walk()), FREE)
+
+    @property
+    def total_params(self) -> int:
+        """Parameters of the module and everything below it, each tensor once."""
+        return sum(node.params for node in self.walk())
+
+    def walk(self) -> Iterator["CostTree"]:
+        """The module and all below it, parents first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def by_operator(self) -> tuple[OperatorCost, ...]:
+        """The operators of the whole tree, merged by name, the dearest first."""
+        merged: dict[str, OperatorCost] = {}
+        for node in self.walk():
+            for item in node.operators:
+                seen = merged.get(item.operator)
+                calls, cost = (item.calls + seen.calls, item.cost + seen.cost) if seen else (item.calls, item.cost)
+                merged[item.operator] = OperatorCost(item.operator, item.family, calls, cost)
+
+        def dearest(item: OperatorCost) -> tuple[int, ...]:
+            return (-item.cost.macs, -item.cost.fft_flops, -item.cost.elementwise_flops, -item.calls)
+
+        return tuple(sorted(merged.values(), key=lambda item: (*dearest(item), item.operator)))

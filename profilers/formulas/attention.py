@@ -1,0 +1,91 @@
+"""Fused attention: counted in its mathematical form, Q K^T, softmax, times V, on the dense score matrix.
+
+The counter asks torch for the decomposed form, so these rules meet only models that insist on a fused operator. They keep
+the contractions exact all the same. Work is counted per query head, so grouped key and value heads save none; a causal mask
+saves none either, as in every counter; and the backward pass has no recomputation: twice the forward's MACs.
+"""
+
+from math import prod
+from typing import Any
+
+from torch import Tensor
+
+from ..cost import FREE, Cost
+from .matmul import contraction
+from .table import formula
+
+_SOFTMAX, _SOFTMAX_BACKWARD = 5, 4
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: bool = False) -> Cost:
+    """One attention: q (..., H, L, E), k (..., H', S, E), v (..., H', S, D); scaling of q and k, softmax and mask elementwise."""
+    rows = prod(q.shape[:-1])
+    keys, size, value_size = k.shape[-2], q.shape[-1], v.shape[-1]
+    scores = rows * keys
+    return Cost(
+        macs=scores * (size + value_size),
+        elementwise_flops=q.numel() + prod(q.shape[:-2]) * keys * size + scores * (_SOFTMAX + mask),
+        activations=scores + rows * value_size,
+    )
+
+
+@formula(
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+    "aten::_scaled_dot_product_flash_attention",
+    "aten::_scaled_dot_product_efficient_attention",
+    "aten::_scaled_dot_product_cudnn_attention",
+    "aten::_scaled_dot_product_fused_attention_overrideable",
+    "aten::_scaled_dot_product_attention_math_for_mps",
+)
+def fused(out: Any, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Cost:
+    """Forward. A mask may be positional (a tensor or None) or by keyword; ``is_causal`` is the bool among the arguments."""
+    masked = any(isinstance(item, Tensor) for item in (*args, kwargs.get("attn_mask"), kwargs.get("attn_bias")))
+    return attention(q, k, v, masked or any(item is True for item in (*args, kwargs.get("is_causal"))))
+
+
+@formula(
+    "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+    "aten::_scaled_dot_product_flash_attention_backward",
+    "aten::_scaled_dot_product_efficient_attention_backward",
+    "aten::_scaled_dot_product_cudnn_attention_backward",
+    "aten::_scaled_dot_product_fused_attention_overrideable_backward",
+)
+def fused_backward(out: Any, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Cost:
+    """Backward: each of the two products has two gradients."""
+    forward = attention(q, k, v)
+    scores = prod(q.shape[:-1]) * k.shape[-2]
+    return Cost(macs=2 * forward.macs, elementwise_flops=scores * _SOFTMAX_BACKWARD)
+
+
+@formula("aten::_native_multi_head_attention")
+def multi_head(
+    out: Any, q: Tensor, k: Tensor, v: Tensor, embed: int, heads: int, in_weight: Tensor, in_bias: Any,
+    out_weight: Tensor, *args: Any, **kwargs: Any
+) -> Cost:  # fmt: skip
+    """torch's fast path of nn.MultiheadAttention: three projections, attention over the heads, one projection."""
+    batch, length = q.shape[:2]
+    keys = k.shape[1]
+    projections = contraction(q, embed, q, added=q) + contraction(k, embed, k, added=k) + contraction(v, embed, v, added=v)
+    shapes = ((batch, heads, n, embed // heads) for n in (length, keys, keys))
+    split_q, split_k, split_v = (q.new_empty(shape, device="meta") for shape in shapes)
+    return projections + attention(split_q, split_k, split_v) + contraction(q, embed, q, added=q)
+
+
+@formula("aten::_transformer_encoder_layer_fwd")
+def encoder_layer(
+    out: Tensor, x: Tensor, embed: int, heads: int, in_weight: Tensor, in_bias: Any, out_weight: Tensor, out_bias: Any,
+    use_gelu: bool, norm_first: bool, eps: float, w1: Any, b1: Any, w2: Any, b2: Any, ffn_in: Tensor, *args: Any,
+    **kwargs: Any
+) -> Cost:  # fmt: skip
+    """torch's fast path of nn.TransformerEncoderLayer: attention, two linear layers, two layer norms, two sums."""
+    tokens, hidden = x.numel() // embed, ffn_in.shape[0]
+    attended = multi_head(out, x, x, x, embed, heads, in_weight, in_bias, out_weight)
+    macs = 2 * tokens * hidden * embed
+    elementwise = tokens * (2 * hidden + embed) + 2 * (8 + 1) * x.numel()
+    return attended + Cost(macs, elementwise_flops=elementwise, activations=tokens * (hidden + embed))
+
+
+@formula("higher_order::flex_attention")
+def flex(out: Any, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Cost:
+    """flex_attention as a dense attention: what its block mask skips and its score function adds is not looked into."""
+    return attention(q, k, v) if out is not None else FREE

@@ -1,0 +1,62 @@
+"""Reductions: a number of FLOPs for each element of the input. Losses are here too: a pointwise part, then a sum."""
+
+from math import ceil, log2
+from typing import Any
+
+from torch import Tensor
+
+from ..cost import FREE, Cost
+from .pointwise import is_floating
+from .table import formula
+
+
+def per_input(count: int, x: Any) -> Cost:
+    """``count`` FLOPs for each element of ``x``, doubled for complex numbers, none for integers."""
+    if isinstance(x, tuple | list):
+        return sum((per_input(count, item) for item in x), FREE)
+    return Cost(elementwise_flops=count * x.numel() * (2 if x.is_complex() else 1)) if is_floating(x) else FREE
+
+
+@formula(
+    *(
+        f"aten::{name}"
+        for name in (
+            "sum mean prod nansum amax amin aminmax max min argmax argmin any all cumsum cumprod cummax cummin "
+            "_cummax_helper _cummin_helper count_nonzero median nanmedian trace topk kthvalue mode bincount histc "
+            "nll_loss_forward nll_loss2d_forward nll_loss_nd _foreach_norm equal logcumsumexp unique_dim _unique2"
+        ).split()
+    )
+)
+def once(out: Any, x: Any, *args: Any, **kwargs: Any) -> Cost:
+    """One addition, product or comparison an element of the input."""
+    return per_input(1, x)
+
+
+@formula("aten::linalg_vector_norm", "aten::norm", "aten::mse_loss", "aten::l1_loss", "aten::dist")
+def twice(out: Any, x: Any, *args: Any, **kwargs: Any) -> Cost:
+    """A function of each element, and its sum."""
+    return per_input(2, x)
+
+
+@formula("aten::smooth_l1_loss", "aten::huber_loss", "aten::binary_cross_entropy")
+def thrice(out: Any, x: Any, *args: Any, **kwargs: Any) -> Cost:
+    """Two functions of each element, and their sum."""
+    return per_input(3, x)
+
+
+@formula("aten::var", "aten::std", "aten::var_mean", "aten::std_mean", "aten::logsumexp")
+def moments(out: Any, x: Any, *args: Any, **kwargs: Any) -> Cost:
+    """Four an element: mean, difference, square, sum; or maximum, difference, exponential, sum."""
+    return per_input(4, x)
+
+
+@formula("aten::sort", "aten::argsort", "aten::msort")
+def sort(out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Cost:
+    """An idealised comparison sort: ceil(log2 n) comparisons an element, n the longest side."""
+    return per_input(ceil(log2(max(2, *x.shape))) if x.ndim else 0, x)
+
+
+@formula("aten::col2im")
+def fold(out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Cost:
+    """Overlapping patches are added up: one addition an element of the patches."""
+    return per_input(1, x)

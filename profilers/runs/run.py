@@ -1,0 +1,242 @@
+"""The record of one `mixbench flops`: what the table shows and what ``--json`` prints. No torch here.
+
+Every field is plain data with its unit in its name or its docstring, so the JSON is this record and nothing else. The schema
+beside this file (``flops-1.schema.json``) is generated from these types; a change that a reader could notice raises ``SCHEMA``.
+"""
+
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from ...models.spec import Published, Workload
+from ..cost import Cost, CostTree, OperatorCost
+
+if TYPE_CHECKING:
+    from ...models.case import Case
+    from ..counter import Count
+
+SCHEMA = 1
+
+LABELS = {
+    "params": "parameters",
+    "params_bn_folded": "parameters, folded",
+    "macs": "MACs",
+    "top1_percent": "ImageNet top-1, %",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Exact integers; ``flops`` is twice ``macs``, the other two FLOP buckets are in neither."""
+
+    params: int
+    macs: int
+    flops: int
+    fft_flops: int
+    elementwise_flops: int
+    activations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """All calls of an operator; ``family`` names the file of its rule, and is empty when it has none."""
+
+    operator: str
+    family: str
+    calls: int
+    macs: int
+    fft_flops: int
+    elementwise_flops: int
+    activations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module by its full name, with everything below it. ``shared_params`` are counted where they come first, not here."""
+
+    name: str
+    kind: str
+    depth: int
+    calls: int
+    params: int
+    shared_params: int
+    macs: int
+    fft_flops: int
+    elementwise_flops: int
+    activations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Uncounted:
+    """An operator without a rule. Its cost is unknown and in no total."""
+
+    operator: str
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many of the operator calls have a rule."""
+
+    calls: int
+    covered_calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one direction costs."""
+
+    macs: int
+    fft_flops: int
+    elementwise_flops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A published figure beside ours."""
+
+    metric: str
+    published: str
+    source: str
+    ours: int
+    difference_percent: float
+    agrees: bool
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where another counter and ours part: MACs of one family of operators, and why. ``calls`` are those it skipped."""
+
+    family: str
+    ours_macs: int
+    theirs_macs: int
+    explanation: str
+    skipped_calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """Another counter's word on the same case, in its MACs; the differences add up to theirs minus ours."""
+
+    counter: str
+    device: str
+    theirs_macs: int
+    ours_macs: int
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResult:
+    """What one model costs on one workload."""
+
+    model: str
+    workload: str
+    inputs: tuple[str, ...]
+    dtype: str
+    mode: str
+    device: str
+    totals: Totals
+    params_bn_folded: int
+    forward: Pass
+    backward: Pass
+    coverage: Coverage
+    uncounted: tuple[Uncounted, ...]
+    published: tuple[Comparison, ...]
+    opinions: tuple[Opinion, ...]
+    operators: tuple[Operator, ...]
+    modules: tuple[Module, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One call of the command."""
+
+    models: tuple[ModelResult, ...]
+    command: str = "flops"
+    schema: int = SCHEMA
+    versions: dict[str, str] = field(default_factory=lambda: versions("mixbench", "torch"))
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Python's and these packages' versions; a package that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def result_of(case: "Case", count: "Count", opinions: tuple[Opinion, ...] = ()) -> ModelResult:
+    """The record of a count."""
+    total = count.totals
+    operators = count.operators
+    calls = sum(item.calls for item in operators)
+    uncounted = tuple(Uncounted(item.operator, item.calls) for item in count.uncounted)
+    return ModelResult(
+        model=case.spec.name,
+        workload=case.workload.key,
+        inputs=tuple(map(str, case.workload.inputs)),
+        dtype=case.workload.dtype,
+        mode=case.workload.mode,
+        device=count.device,
+        totals=Totals(count.params, total.macs, total.flops, total.fft_flops, total.elementwise_flops, total.activations),
+        params_bn_folded=count.params_bn_folded,
+        forward=_pass(count.forward),
+        backward=_pass(count.backward),
+        coverage=Coverage(calls, calls - sum(item.calls for item in uncounted)),
+        uncounted=uncounted,
+        published=_published(case, count),
+        opinions=opinions,
+        operators=tuple(map(_operator, operators)),
+        modules=tuple(_modules(count.tree, 0)),
+        notes=count.notes,
+    )
+
+
+def _pass(cost: Cost) -> Pass:
+    return Pass(cost.macs, cost.fft_flops, cost.elementwise_flops)
+
+
+def _operator(item: OperatorCost) -> Operator:
+    cost = item.cost
+    return Operator(item.operator, item.family, item.calls, cost.macs, cost.fft_flops, cost.elementwise_flops, cost.activations)
+
+
+def _modules(tree: CostTree, depth: int) -> list[Module]:
+    total = tree.total
+    shared = sum(node.shared_params for node in tree.walk())
+    sizes = (total.macs, total.fft_flops, total.elementwise_flops, total.activations)
+    rows = [Module(tree.name, tree.kind, depth, tree.calls, tree.total_params, shared, *sizes)]
+    for child in tree.children:
+        rows.extend(_modules(child, depth + 1))
+    return rows
+
+
+def _published(case: "Case", count: "Count") -> tuple[Comparison, ...]:
+    """The figures that apply: parameters always, MACs on the published input size, neither once a setting was changed."""
+    spec, workload = case.spec, case.workload
+    if spec.variant is None or spec.family is None or spec.changed:
+        return ()
+    ours = {"params": count.params, "params_bn_folded": count.params_bn_folded}
+    if workload.mode == "eval" and _sample(workload) == _sample(Workload(spec.family.inputs)):
+        ours["macs"] = count.totals.macs // workload.inputs[0].shape[0]
+    return tuple(_compare(item, ours[item.metric], count.params) for item in spec.variant.published if item.metric in ours)
+
+
+def _sample(workload: Workload) -> list[tuple[int, ...]]:
+    """The shapes of one sample."""
+    return [item.shape[1:] for item in workload.inputs]
+
+
+def _compare(item: Published, ours: int, params: int) -> Comparison:
+    agrees = item.agrees(ours)
+    words = [item.note or ("rounds to it" if agrees else "not explained by rounding")]
+    if item.metric == "params_bn_folded":
+        words.append(f"batch norms folded into convolutions, {params:,} as built")
+    difference = 100 * (ours - item.value) / item.value
+    return Comparison(item.metric, item.figure, item.source, ours, round(difference, 3), agrees, "; ".join(words))

@@ -1,6 +1,6 @@
 """``python -m mixbench`` is the ``mixbench`` command."""
 
-from .cli.app import main
+from .cli.app import script
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(script())

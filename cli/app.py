@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 a check failed, 2 wrong use or input, 3 could not measure, 70 a bug of ours, 130 interrupted.
 """
 
+import gc
 import os
 import sys
 import traceback
@@ -48,6 +49,18 @@ def create() -> "typer.Typer":
         lines = [line.strip() for line in examples.splitlines() if line.strip()]
         app.command(name, rich_help_panel=panel, help=text, epilog="\n\n".join(["Examples:", *lines]))(command)
     return app
+
+
+def script() -> int:
+    """`main` in a process of its own, without garbage collection where there is no garbage.
+
+    Start-up makes much and drops nothing (`console.quick_imports` turns the collector on before the real work), and at the
+    end the system takes everything back. Together a fifth of the time that ``--help`` takes.
+    """
+    gc.disable()
+    code = main()
+    gc.freeze()
+    return code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

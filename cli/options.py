@@ -1,14 +1,14 @@
 """Every shared argument of the commands, named, typed, described and completed once."""
 
-import ast
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ..models.errors import BadInput
-from ..models.registry import architectures
-from ..models.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from ..models.spec import TensorSpec
 
 MODEL, WORKLOAD, OUTPUT = "Model", "Workload", "Output"
 
@@ -23,6 +23,8 @@ def _show_version(value: bool) -> None:
 
 def complete_model(incomplete: str) -> list[tuple[str, str]]:
     """Names that begin like this, with what each one is; torch stays unloaded."""
+    from ..models.registry import architectures
+
     found = []
     for name in architectures.names():
         family = architectures.describe(name)
@@ -37,6 +39,8 @@ def parse_settings(words: list[str] | None) -> dict[str, Any]:
     Raises:
         BadInput: when a pair has no name or no ``=``.
     """
+    import ast
+
     settings: dict[str, Any] = {}
     for word in words or []:
         name, equals, text = word.partition("=")
@@ -49,8 +53,10 @@ def parse_settings(words: list[str] | None) -> dict[str, Any]:
     return settings
 
 
-def parse_inputs(words: list[str] | None) -> tuple[TensorSpec, ...]:
+def parse_inputs(words: list[str] | None) -> tuple["TensorSpec", ...]:
     """The shapes that ``--input`` gives, in order."""
+    from ..models.spec import TensorSpec
+
     return tuple(TensorSpec.parse(word) for word in words or [])
 
 

@@ -8,12 +8,12 @@ Every public class of every architecture can be imported from here, without a li
 
 from typing import Any
 
-from .registry import architectures
-
 
 def __getattr__(name: str) -> Any:
     """Import a class from the architecture file that exports it (PEP 562)."""
-    if not name.startswith("_"):
+    if name[0].isupper():  # classes, that is; a submodule must not be looked for here
+        from .registry import architectures
+
         for entry in architectures.names():
             if name in architectures.exports(entry):
                 return getattr(architectures.module(entry), name)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -128,6 +127,8 @@ def _check_module(module: Any, name: str) -> None:
 
 def _check_memory(module: nn.Module, name: str) -> None:
     """Refuse to allocate what is not free, before trying."""
+    import psutil
+
     tensors = [t for t in (*module.parameters(), *module.buffers()) if not nn.parameter.is_lazy(t)]
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     free = psutil.virtual_memory().available

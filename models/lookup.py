@@ -3,7 +3,6 @@
 No torch here: a wrong name is answered at once. User code runs only when the spec's factory is called.
 """
 
-import difflib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -97,6 +96,8 @@ def _load_factory(place: str, name: str) -> Callable[..., Any]:
         found = getattr(module, name)
     except AttributeError:
         public = [word for word in vars(module) if not word.startswith("_")]
+        import difflib
+
         near = difflib.get_close_matches(name, public, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "name a function, a class or a module defined there"
         raise BadInput(f"{place!r} has no {name!r}", hint) from None

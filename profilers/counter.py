@@ -125,7 +125,7 @@ def count_call(module: nn.Module, *args: Any, train: bool = False, notes: tuple[
         output = module(*args, **kwargs)
         if train:
             watch.backward = True
-            _run_backward(output)
+            run_backward(output)
     tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs, list(module.parameters()))) if isinstance(leaf, Tensor)]
     device = next((tensor.device.type for tensor in tensors), "cpu")
     tree = _tree(module, watch)
@@ -277,7 +277,7 @@ def _eager() -> Iterator[None]:
         yield
 
 
-def _run_backward(output: Any) -> None:
+def run_backward(output: Any) -> None:
     """Backward from every output that has a gradient, started by ones of its shape: no loss, so nothing of its own."""
     roots = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.requires_grad]
     if not roots:

@@ -5,7 +5,6 @@ import platform
 from dataclasses import dataclass
 
 from .. import options
-from ..views import emit
 
 _PACKAGES = ("mixbench", "torch", "typer", "rich", "fvcore", "onnx", "onnxruntime", "torch-tb-profiler", "tensorboard")
 
@@ -36,6 +35,8 @@ def doctor(json: options.Json = False, output: options.Output = None) -> None:
     """
     from rich.table import Table
     from rich.text import Text
+
+    from ..views import emit
 
     how = emit.choose(json, False, output)
     machine = _look()

@@ -5,8 +5,6 @@ from typing import Annotated
 import typer
 
 from .. import options
-from ..console import working
-from ..views import emit, flops_view
 
 COUNTERS = ("fvcore", "torch")
 
@@ -54,6 +52,8 @@ def flops(
     from ...models.errors import BadInput
     from ...models.lookup import resolve
     from ...models.spec import Workload
+    from ..console import quick_imports, working
+    from ..views import emit, flops_view
 
     # Everything that can be wrong is found before torch, a second of import, is needed.
     how = emit.choose(json, csv, output)
@@ -68,10 +68,11 @@ def flops(
     if weights is not None and not weights.is_file():
         raise BadInput(f"there is no file {str(weights)!r}", "check the path of --weights")
 
-    from ...models.case import build
-    from ...profilers.counter import count
-    from ...profilers.runs.run import Run, result_of
-    from ...profilers.second_opinion import second_opinion
+    with quick_imports():
+        from ...models.case import build
+        from ...profilers.counter import count
+        from ...profilers.runs.run import Run, result_of
+        from ...profilers.second_opinion import second_opinion
 
     results = []
     for spec in specs:

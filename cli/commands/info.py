@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import options
-from ..views import emit
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,7 @@ def info(model: options.Model, json: options.Json = False, output: options.Outpu
 
     from ...models.lookup import resolve
     from ...profilers.runs.run import LABELS
+    from ..views import emit
 
     how = emit.choose(json, False, output)
     spec = resolve(model)

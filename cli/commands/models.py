@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from .. import options
-from ..views import emit
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,7 @@ def models(
 
     from ...models.lookup import all_names
     from ...models.registry import architectures
+    from ..views import emit
 
     how = emit.choose(json, csv, output)
     if names:

@@ -162,7 +162,7 @@ def _opinion(result: ModelResult, index: int) -> "Table":
     for item in opinion.differences:
         gap = item.theirs_macs - item.ours_macs
         skipped = item.skipped_calls or ""
-        _row(table, item.family, item.ours_macs, item.theirs_macs, f"{gap:+,}" if gap else "0", skipped, item.explanation)
+        _row(table, item.operators, item.ours_macs, item.theirs_macs, f"{gap:+,}" if gap else "0", skipped, item.explanation)
     gap = opinion.theirs_macs - opinion.ours_macs
     _row(table, "in all", opinion.ours_macs, opinion.theirs_macs, f"{gap:+,}" if gap else "0", "", "", style="bold")
     return table

@@ -6,7 +6,6 @@ beside this file (``flops-1.schema.json``) is generated from these types; a chan
 
 import platform
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from ...models.spec import Published, Workload
@@ -107,9 +106,9 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where another counter and ours part: MACs of one family of operators, and why. ``calls`` are those it skipped."""
+    """MACs of one operator or family by ours and by another counter, and why they part; ``skipped_calls`` by the other."""
 
-    family: str
+    operators: str
     ours_macs: int
     theirs_macs: int
     explanation: str
@@ -162,6 +161,8 @@ class Run:
 
 def versions(*packages: str) -> dict[str, str]:
     """Python's and these packages' versions; a package that is not installed is left out."""
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {"python": platform.python_version()}
     for package in packages:
         try:

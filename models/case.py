@@ -75,7 +75,8 @@ def build(
     if weights is not None:
         from .weights import load_weights
 
-        load_weights(module, weights)
+        if unwrapped := load_weights(module, weights):
+            notes.append(f"weights of {weights}: {unwrapped}")
     dtype = getattr(torch, workload.dtype)
     module = module.to(dtype=dtype).train(workload.mode == "train")
     if any(parameter.device.type != device for parameter in module.parameters()):

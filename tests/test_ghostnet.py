@@ -301,8 +301,10 @@ def test_weights_of_ghostnet_fill_everything_but_the_branches(width: float) -> N
     v1, v2 = on_meta("ghostnet", width=width).module, on_meta("ghostnetv2", width=width).module
     loaded = v2.load_state_dict(v1.state_dict(), strict=False, assign=True)
     assert loaded.unexpected_keys == []
-    assert loaded.missing_keys == [key for key in v2.state_dict() if ".short_conv." in key]
-    assert len(loaded.missing_keys) == 14 * 18
+    branches = [key for key in v2.state_dict() if ".short_conv." in key]
+    assert len(branches) == 14 * 18
+    # torch sets a batch norm's missing counter to zero without a word.
+    assert loaded.missing_keys == [key for key in branches if not key.endswith("num_batches_tracked")]
     assert list(v1.state_dict()) == [key for key in v2.state_dict() if ".short_conv." not in key]
 
 
@@ -360,8 +362,10 @@ def test_dropout_acts_on_the_head_while_training_only() -> None:
 
 
 def test_every_parameter_gets_a_gradient() -> None:
-    net = GhostNetV2(width=0.25).train()
-    net(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    torch.manual_seed(0)
+    net = GhostNetV2(width=0.5).train()
+    # Smaller images leave the last branches a single pixel, where the next batch norm takes a bias off again.
+    net(torch.randn(4, 3, 96, 96)).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in net.parameters())
 
 

@@ -80,7 +80,7 @@ def build(
     dtype = getattr(torch, workload.dtype)
     module = module.to(dtype=dtype).train(workload.mode == "train")
     if any(parameter.device.type != device for parameter in module.parameters()):
-        module = module.to(device)
+        module = _moved(module, device, spec.name)
     specs, args, kwargs = _inputs(spec, module, given, workload, torch.device(device))
     return Case(spec, workload.resolved(specs), device, module, args, kwargs, workload, tuple(notes), weights)
 
@@ -124,6 +124,14 @@ def _check_module(module: Any, name: str) -> None:
         raise BadInput(what, "return the module, or a pair (module, example inputs)")
     if inspect.getattr_static(module, "forward", None) is inspect.getattr_static(nn.Module, "forward"):
         raise BadInput(f"{name} builds {type(module).__name__}, which has no forward()", "define forward() on its class")
+
+
+def _moved(module: nn.Module, device: str, name: str) -> nn.Module:
+    try:
+        return module.to(device)
+    except NotImplementedError as error:  # a factory that builds on meta itself, or returns one module again and again
+        what = f"{name} has parameters on meta, which hold no values for {device}"
+        raise BadInput(what, "let the factory make the module anew, on no device of its own") from error
 
 
 def _check_memory(module: nn.Module, name: str) -> None:

@@ -296,8 +296,6 @@ class GhostNetV2(GhostNet):
         super().__init__(width, num_classes, dropout, in_channels, attention=True)
 
 
-def build(
-    width: float = 1.0, num_classes: int = 1000, dropout: float = 0.2, in_channels: int = 3
-) -> GhostNetV2:
+def build(width: float = 1.0, num_classes: int = 1000, dropout: float = 0.2, in_channels: int = 3) -> GhostNetV2:
     """GhostNetV2 with PyTorch's default initialisation, as the authors' code leaves it."""
     return GhostNetV2(width, num_classes, dropout, in_channels)

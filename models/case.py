@@ -34,6 +34,8 @@ class Case:
     """The workload as it was asked for, with the model's own example inputs still to be made."""
     notes: tuple[str, ...] = ()
     weights: Path | None = None
+    reparameterised: bool = False
+    """Whether the module is the inference form, see `reparameterise.reparameterise`."""
 
     def on(self, device: str) -> "Case":
         """The same case built anew on another device, with real values if it is not meta.
@@ -43,7 +45,7 @@ class Case:
         """
         if device != "meta":
             _check_memory(self.module, self.spec.name)
-        return build(self.spec, self.request, device, self.weights)
+        return build(self.spec, self.request, device, self.weights, self.reparameterised)
 
 
 def build(
@@ -51,6 +53,7 @@ def build(
     workload: Workload | None = None,
     device: str = "meta",
     weights: Path | None = None,
+    reparameterised: bool = False,
     **settings: Any,
 ) -> Case:
     """Build a model and its example inputs.
@@ -60,6 +63,7 @@ def build(
         workload: inputs, batch, dtype, mode and seed; without inputs the model's own example.
         device: ``meta``, ``cpu`` or any other of torch's.
         weights: a checkpoint to load, see `weights.load_weights`.
+        reparameterised: take the inference form, with batch norms folded; not for training.
         settings: keyword arguments for the factory, such as ``width=0.75``.
 
     Raises:
@@ -77,12 +81,18 @@ def build(
 
         if unwrapped := load_weights(module, weights):
             notes.append(f"weights of {weights}: {unwrapped}")
+    if reparameterised:
+        if workload.mode == "train":
+            raise BadInput("a reparameterised model is for inference and can't be trained", "leave one of the two out")
+        from .reparameterise import reparameterise
+
+        module = reparameterise(module)
     dtype = getattr(torch, workload.dtype)
     module = module.to(dtype=dtype).train(workload.mode == "train")
     if any(parameter.device.type != device for parameter in module.parameters()):
         module = _moved(module, device, spec.name)
     specs, args, kwargs = _inputs(spec, module, given, workload, torch.device(device))
-    return Case(spec, workload.resolved(specs), device, module, args, kwargs, workload, tuple(notes), weights)
+    return Case(spec, workload.resolved(specs), device, module, args, kwargs, workload, tuple(notes), weights, reparameterised)
 
 
 def _call_factory(spec: ModelSpec, device: str, seed: int) -> tuple[Any, list[str]]:

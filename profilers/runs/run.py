@@ -237,7 +237,7 @@ def _sample(workload: Workload) -> list[tuple[int, ...]]:
 def _compare(item: Published, ours: int, params: int) -> Comparison:
     agrees = item.agrees(ours)
     words = [item.note or ("rounds to it" if agrees else "not explained by rounding")]
-    if item.metric == "params_bn_folded":
+    if item.metric == "params_bn_folded" and params != ours:
         words.append(f"batch norms folded into convolutions, {params:,} as built")
     difference = 100 * (ours - item.value) / item.value
     return Comparison(item.metric, item.figure, item.source, ours, round(difference, 3), agrees, "; ".join(words))

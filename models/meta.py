@@ -183,7 +183,12 @@ def _in_place(x: Tensor, *operands: Any, **kwargs: Any) -> Tensor | None:
     return x if _broadcast([x.shape, *(item.shape for item in others)]) == tuple(x.shape) else None
 
 
-@_kernel("_softmax", "_log_softmax", "_safe_softmax", "tril", "triu")
+@_kernel("tril", "triu")
+def _triangle(x: Tensor, *args: Any) -> Tensor | None:
+    return x.new_empty(x.shape) if x.is_contiguous() and x.ndim >= 2 else None
+
+
+@_kernel("_softmax", "_log_softmax", "_safe_softmax")
 def _like_contiguous(x: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
     unusual = not x.is_contiguous() or True in args or kwargs.get("dtype") is not None
     return None if unusual else x.new_empty(x.shape)
@@ -207,6 +212,11 @@ def _added_product(added: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> Tensor
     return result
 
 
+def _is_plain(x: Tensor) -> bool:
+    """Contiguous, and not channels-last by the strides of a map one pixel wide, which are both."""
+    return x.is_contiguous() and (x.ndim < 4 or x.stride(-1) == 1)
+
+
 @_kernel("convolution")
 def _convolution(
     x: Tensor,
@@ -221,9 +231,12 @@ def _convolution(
 ) -> Tensor | None:
     if transposed or x.ndim != weight.ndim or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
         return None
-    if x.dtype != weight.dtype or (bias is not None and (bias.dtype != x.dtype or bias.shape != weight.shape[:1])):
+    if x.dtype != weight.dtype:
+        # torch's meta kernel lets this pass, and then counts a model that can't run.
+        raise RuntimeError(f"a convolution takes an input and a weight of one dtype, not {x.dtype} and {weight.dtype}")
+    if bias is not None and (bias.dtype != x.dtype or bias.shape != weight.shape[:1]):
         return None
-    if not (x.is_contiguous() and weight.is_contiguous()):
+    if not (_is_plain(x) and weight.is_contiguous()):
         return None
     sizes = _windows(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     return None if sizes is None else x.new_empty((x.shape[0], weight.shape[0], *sizes))
@@ -245,22 +258,26 @@ def _windows(
 # Norms, pooling, reductions, look-ups -------------------------------------------------------------------------------
 
 
+_FULL_PRECISION = (torch.float32, torch.float64)
+"""For others a norm keeps its statistics in another dtype than its input's."""
+
+
 @_kernel("native_batch_norm")
 def _native_batch_norm(
     x: Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, momentum: float, eps: float
 ) -> tuple[Tensor, ...] | None:
     given = [tensor for tensor in (weight, bias, mean, variance) if tensor is not None]
-    if training or x.ndim < 2 or not x.is_contiguous():
+    if training or x.ndim < 2 or not x.is_contiguous() or x.dtype not in _FULL_PRECISION:
         return None
     if any(tensor.shape != x.shape[1:2] or tensor.dtype != x.dtype for tensor in given):
         return None
-    return x.new_empty(x.shape), x.new_empty(0), x.new_empty(0)
+    return x.new_empty(x.shape), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
 
 
 @_kernel("native_layer_norm")
 def _native_layer_norm(x: Tensor, shape: Sequence[int], weight: Any, bias: Any, eps: float) -> tuple[Tensor, ...] | None:
     given = [tensor for tensor in (weight, bias) if tensor is not None]
-    unusual = not x.is_contiguous() or list(x.shape[-len(shape) :]) != list(shape) or x.dtype not in (torch.float32, torch.float64)
+    unusual = not x.is_contiguous() or list(x.shape[-len(shape) :]) != list(shape) or x.dtype not in _FULL_PRECISION
     if unusual or any(list(tensor.shape) != list(shape) or tensor.dtype != x.dtype for tensor in given):
         return None
     statistics = (*x.shape[: -len(shape)], *[1] * len(shape))
@@ -276,7 +293,7 @@ def _avg_pool2d(
     ceil_mode: bool = False,
     *args: Any,
 ) -> Tensor | None:
-    if ceil_mode or x.ndim != 4 or not x.is_contiguous():
+    if ceil_mode or x.ndim != 4 or not _is_plain(x):
         return None
     sizes = _windows(x.shape[2:], kernel, stride, padding, (1,))
     return None if sizes is None else x.new_empty((*x.shape[:2], *sizes))
@@ -284,7 +301,7 @@ def _avg_pool2d(
 
 @_kernel("upsample_nearest2d")
 def _upsample(x: Tensor, size: Any, *args: Any) -> Tensor | None:
-    if size is None or x.ndim != 4 or not x.is_contiguous() or min(size) < 1:
+    if size is None or x.ndim != 4 or not _is_plain(x) or min(size) < 1:
         return None
     return x.new_empty((*x.shape[:2], *size))
 

@@ -18,7 +18,7 @@ _SOFTMAX, _SOFTMAX_BACKWARD = 5, 4
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: bool = False) -> Cost:
-    """One attention: q (..., H, L, E), k (..., H', S, E), v (..., H', S, D); scaling of q and k, softmax and mask elementwise."""
+    """One attention of q (..., H, L, E), k (..., G, S, E), v (..., G, S, D). Scaling, softmax and mask are elementwise."""
     rows = prod(q.shape[:-1])
     keys, size, value_size = k.shape[-2], q.shape[-1], v.shape[-1]
     scores = rows * keys

@@ -39,9 +39,7 @@ def index_put(out: Tensor, x: Tensor, indices: Any, values: Tensor, accumulate: 
     return Cost(elementwise_flops=values.numel()) if accumulate and is_floating(values) else FREE
 
 
-@formula(
-    "aten::embedding_dense_backward", "aten::_embedding_bag_dense_backward", "aten::_embedding_bag_backward"
-)
+@formula("aten::embedding_dense_backward", "aten::_embedding_bag_dense_backward", "aten::_embedding_bag_backward")
 def embedding_backward(out: Tensor, grad: Tensor, *args: Any, **kwargs: Any) -> Cost:
     """An addition for each element of the incoming gradient."""
     return Cost(elementwise_flops=grad.numel())

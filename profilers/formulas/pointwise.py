@@ -65,7 +65,7 @@ for _name in _COMPLEX_STEPS:
             "hardsigmoid_backward hardswish_backward mish_backward leaky_relu_backward elu_backward softplus_backward "
             "softshrink_backward hardshrink_backward log_sigmoid_backward rrelu_with_noise_backward glu_backward "
             "_prelu_kernel_backward mse_loss_backward smooth_l1_loss_backward huber_loss_backward "
-            "binary_cross_entropy_backward binary_cross_entropy_with_logits_backward nll_loss_backward "
+            "binary_cross_entropy_backward nll_loss_backward "
             "nll_loss2d_backward"
         ).split()
     )
@@ -98,5 +98,3 @@ def softmax(out: Tensor, *args: Any, **kwargs: Any) -> Cost:
 def softmax_backward(out: Tensor, *args: Any, **kwargs: Any) -> Cost:
     """Four an element: product with the output, sum, difference, product."""
     return steps(4, out)
-
-

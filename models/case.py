@@ -143,10 +143,11 @@ def _check_module(module: Any, name: str) -> None:
 
 def _check_size(spec: ModelSpec, workload: Workload) -> None:
     """Build on meta, which takes no memory, to see whether the real model would fit; what fails here fails again later."""
+    factory = spec.factory()  # imports the user's file, whose own tensors are to be real
     torch.manual_seed(workload.seed)
     try:
         with meta.building():
-            module, _ = _unpack(spec.factory()(**spec.settings))
+            module, _ = _unpack(factory(**spec.settings))
     except Exception:  # noqa: BLE001 - whatever the factory dislikes about meta
         return
     if isinstance(module, nn.Module):

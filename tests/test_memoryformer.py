@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mixbench
-from mixbench.models import MemoryBlock, MemoryForm, MemoryFormer, MemoryLayer
+from mixbench.models import MemoryBlock, MemoryForm, MemoryLayer
 from mixbench.models.architectures.memoryformer import rotate
 from mixbench.models.case import build
 from mixbench.models.lookup import resolve
@@ -71,6 +71,10 @@ def layer_of(inputs: int, outputs: int, tables: int, seed: int = 0, **form: Any)
 
 def numbers(shape: tuple[int, ...], seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def on_meta(model: str, **settings: Any) -> Any:
+    return mixbench.build(model, **settings).module
 
 
 def small(dtype: str = "float32", mode: Any = "eval", device: str = "cpu", **settings: Any) -> Any:
@@ -133,7 +137,7 @@ CHUNK = st.lists(st.one_of(st.just(0.0), st.just(-0.0), st.floats(-30, 30, allow
 @given(CHUNK, st.sampled_from(ORDERS))
 @settings(deadline=None)
 def test_the_signs_are_the_digits_of_the_row(chunk: list[float], order: str) -> None:
-    layer = MemoryLayer(len(chunk), 1, 1, bit_order=order)  # type: ignore[arg-type]
+    layer = MemoryLayer(len(chunk), 1, 1, bit_order=order)
     row = int(layer.address(torch.tensor(chunk, dtype=torch.float64)).rows)
     digits = "".join("1" if z >= 0 else "0" for z in chunk)
     assert row == int(digits if order == "msb" else digits[::-1], 2)
@@ -226,7 +230,7 @@ def test_gradients_pass_the_numerical_check(weight: str, path: str) -> None:
     def call(x: Tensor, tables: Tensor, bias: Tensor) -> Tensor:
         return torch.func.functional_call(layer, {"tables": tables, "bias": bias}, (x,))
 
-    parameters = (layer.tables.detach().requires_grad_(), layer.bias.detach().requires_grad_())  # type: ignore[union-attr]
+    parameters = (layer.tables.detach().requires_grad_(), layer.bias.detach().requires_grad_())
     assert torch.autograd.gradcheck(call, (x.requires_grad_(weight != "none"), *parameters))
 
 
@@ -251,7 +255,7 @@ def test_both_paths_give_the_same_outputs_and_gradients(
     layer = layer_of(tables * bits, outputs, tables, seed, weight=weight, bit_order=order, bias=bias)
     results = []
     for path in PATHS:
-        layer.path = path  # type: ignore[assignment]
+        layer.path = path
         layer.zero_grad()
         x = numbers((*lead, tables * bits), seed).requires_grad_(weight != "none")
         y = layer(x)
@@ -276,7 +280,7 @@ def test_a_whole_model_gives_the_same_logits_by_both_paths(form: str) -> None:
 @pytest.mark.parametrize(("mode", "weight"), [*product(("eval", "train"), WEIGHTS)])
 def test_both_paths_count_the_same_arithmetic(mode: Any, weight: str) -> None:
     workload = mixbench.Workload((TensorSpec((3, 5, 12)),), mode=mode)
-    settings_ = {"width": 12, "tables": 3, "weight": weight}
+    settings_: dict[str, Any] = {"width": 12, "tables": 3, "weight": weight}
     found = [mixbench.count(mixbench.build("memoryformer-layer", workload, path=path, **settings_)) for path in PATHS]
     for counted in found:
         assert not counted.uncounted and counted.totals.macs == 0
@@ -292,7 +296,7 @@ def test_both_paths_count_the_same_arithmetic(mode: Any, weight: str) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_memory_and_attention_macs_are_the_golden_ones(size: str) -> None:
     expected = GOLDEN["sizes"][size]
-    model = build(f"memoryformer-{size}").module
+    model = on_meta(f"memoryformer-{size}")
     block, s, d = model.blocks[0], expected["s"], expected["d"]
     assert (len(model.blocks), block.width, block.heads) == (expected["layers"], d, expected["heads"])
     layers = block.memory_layers()
@@ -337,7 +341,7 @@ def test_the_papers_rounded_form_explains_every_figure_but_those_of_small() -> N
     printed = {"tiny": (0.4, 4.7), "small": (1.0, 7.4), "base": (1.6, 10.2)}
     fits = {}
     for size, (memory, total) in printed.items():
-        block = build(f"memoryformer-{size}").module.blocks[0]
+        block = on_meta(f"memoryformer-{size}").blocks[0]
         rounded = block.gather_macs_as_published(2048)
         whole = rounded + block.attention_macs(2048)
         fits[size] = (round(rounded / 1e9, 1) == memory, round(whole / 1e9, 1) == total)
@@ -349,7 +353,7 @@ def test_the_papers_rounded_form_explains_every_figure_but_those_of_small() -> N
     [(512, 128, "0.134", "2.1"), (512, 64, "0.067", "16.8"), (510, 51, "0.053", "53.3")],
 )
 def test_table_3_recomputes(width: int, tables: int, gflops: str, megabytes: str) -> None:
-    figures = mixbench.build("memoryformer-layer", width=width, tables=tables).module.published_figures()
+    figures = on_meta("memoryformer-layer", width=width, tables=tables).published_figures()
     assert f"{figures['layer_lookup_macs'] / 1e9:.3f}" == gflops
     assert f"{figures['table_bytes_fp16'] / 1e6:.1f}" == megabytes
 
@@ -373,7 +377,7 @@ def test_fresh_outputs_have_the_measured_spread() -> None:
     spread = {}
     for weight in WEIGHTS:
         torch.manual_seed(0)
-        spread[weight] = MemoryLayer(512, 512, 64, weight=weight)(x).std().item()  # type: ignore[arg-type]
+        spread[weight] = MemoryLayer(512, 512, 64, weight=weight)(x).std().item()
     assert spread == pytest.approx({"softmax": 0.025, "scaled": 0.20, "none": 0.16}, rel=0.1)
 
 
@@ -421,7 +425,14 @@ def test_the_forms_are_the_papers_and_the_codes() -> None:
 
 
 def test_each_point_of_a_form_can_be_set() -> None:
-    changes = {"weight": "none", "bit_order": "lsb", "temperature": 2.0, "bias": False, "norm": "layer_norm", "rotary": 0.5}
+    changes: dict[str, Any] = {
+        "weight": "none",
+        "bit_order": "lsb",
+        "temperature": 2.0,
+        "bias": False,
+        "norm": "layer_norm",
+        "rotary": 0.5,
+    }
     block = small(form="code", affine=False, path="gather", **changes).module.blocks[1]
     layer = block.contract
     assert (layer.weight, layer.bit_order, layer.temperature, layer.bias, layer.path) == ("none", "lsb", 2.0, None, "gather")
@@ -486,17 +497,17 @@ def test_it_trains_in_every_dtype(form: str, path: str, dtype: str) -> None:
 
 
 def test_a_few_steps_of_training_learn_a_sequence_by_heart() -> None:
-    model = small("float32", "train", weight="scaled").module
+    model = small("float32", "train", weight="scaled", depth=1).module
     ids = torch.randint(50, (1, 13), generator=torch.Generator().manual_seed(0))
-    optimiser = torch.optim.Adam(model.parameters(), 3e-2)
+    optimiser = torch.optim.Adam(model.parameters(), 0.1)
     losses = []
-    for _ in range(30):
+    for _ in range(12):
         loss = nn.functional.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.1 < 3 < losses[0]
+    assert losses[0] > 3 and losses[-1] < 0.3
 
 
 def test_a_block_and_a_layer_can_be_built_alone() -> None:

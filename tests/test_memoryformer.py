@@ -9,6 +9,7 @@ from collections import Counter
 from itertools import product
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -673,3 +674,15 @@ def test_the_command_counts_each_variant() -> None:
     assert "6,746,961,920" in done.stdout and "look-up MACs of a block" in done.stdout
     info = subprocess.run([SCRIPT, "info", "memoryformer"], capture_output=True, text=True, check=True).stdout
     assert "1x256x512 (layer)" in info and "zero-shot average" in info
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs_and_draws(tmp_path: Path) -> None:
+    script = Path(__file__).parent.parent / "benchmarks" / "memoryformer_speed.py"
+    words = ["--quick", "--width", "64", "--plot", str(tmp_path / "plot.svg")]
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "1024" in done.stdout and "naive" in done.stdout
+    drawing = ElementTree.parse(tmp_path / "plot.svg")
+    lines = drawing.findall("{http://www.w3.org/2000/svg}polyline")
+    assert [len(line.get("points", "").split()) for line in lines] == [6, 6]

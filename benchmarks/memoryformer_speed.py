@@ -44,7 +44,7 @@ class Pair:
 
 
 def naive(layer: MemoryLayer, x: Tensor) -> Tensor:
-    """Equations 4 to 9 of the paper as they stand: sign bits, the probability of their row, an indexed sum."""
+    """The paper's formulas as they stand: sign bits, the probability of their row, an indexed sum."""
     tables = len(layer.tables)
     z = x.view(len(x), tables, -1)
     index = ((z >= 0).long() * 2 ** torch.arange(z.shape[-1])).sum(-1)

@@ -565,6 +565,8 @@ def test_occupancy_of_no_tokens_is_zero() -> None:
     [
         ({"tables": 7}, "32 inputs cannot be cut into 7 equal chunks"),
         ({"tables": 0}, "cannot be cut into 0"),
+        ({"extra_bits": -1}, "-1 extra bits"),
+        ({"rotary": 1.5}, "1.5 of a head"),
         ({"heads": 3}, "32 cannot be shared by 3 heads"),
         ({"tables": 1}, r"2\^32 rows"),
         ({"weight": "softmin"}, "no weight 'softmin'"),

@@ -1,8 +1,8 @@
 """MemoryFormer: a transformer whose fully connected layers are replaced by hashed look-up tables.
 
 Source: Ding et al., "MemoryFormer: Minimize Transformer Computation by Removing Fully-Connected Layers", NeurIPS 2024
-(arXiv 2411.12992), and the authors' code (github.com/C0-Design/MemoryFormer, on top of GPT-NeoX). Paper and code disagree in
-several points; `MemoryForm` names them all and has both. The formulas that count a layer's look-ups are those of section 3.
+(arXiv 2411.12992), and the authors' code (github.com/C0-Design/MemoryFormer, on top of GPT-NeoX). Where paper and code
+disagree, `MemoryForm` names the point and has both.
 
 Letters: B batch, S tokens, D width (paper: d), H outputs (h), K tables, tau bits of a table, e extra bits, t temperature.
 """
@@ -147,12 +147,12 @@ class Occupancy:
 
 
 class MemoryLayer(nn.Module):
-    """Memory Layer (paper, section 2.2): the replacement of a dense layer of D inputs and H outputs.
+    """Memory Layer: the replacement of a dense layer of D inputs and H outputs.
 
-    A chunk z of tau inputs names the row of its table by its signs, h(z) = sum over i of [z_i >= 0] 2^i (Equation 4), and
-    weights it by p(z) = 1 / prod over i of (1 + exp(-2 |z_i| / t)), the softmax probability of that row among all 2^tau
-    corners of the cube of signs (Equation 8). The output is the weighted sum over the K chunks. The row number has no
-    gradient: the input learns through p only, a table at the rows that were read only.
+    A chunk z of tau inputs names the row of its table by its signs, h(z) = sum over i of [z_i >= 0] 2^i (paper, Equation 4),
+    and weights it by p(z) = 1 / prod over i of (1 + exp(-2 |z_i| / t)), the softmax probability of that row among all 2^tau
+    when a row scores <z, its signs> / t. The output is the weighted sum over the K chunks. The row number has no gradient: the
+    input learns through p only, a table at the rows that were read only.
 
     Shapes: (..., inputs) to (..., outputs). ``tables``: (K, 2^tau, outputs).
 
@@ -200,7 +200,7 @@ class MemoryLayer(nn.Module):
         self.weight, self.bit_order, self.temperature, self.path, self.std = weight, bit_order, temperature, path, std
         rows = 2**self.bits
         # Half as wide as torch's usual integers, and so twice as fast to make: the hash is a third of a layer's time.
-        kind = torch.int32 if tables * rows <= 2**31 else torch.int64
+        kind = torch.int32 if tables * rows < 2**31 else torch.int64
         powers = [2**i for i in range(self.bits)]
         powers = powers if bit_order == "lsb" else powers[::-1]
         self.register_buffer("powers", torch.tensor(powers, dtype=kind), persistent=False)
@@ -337,11 +337,11 @@ def rotate(x: Tensor, share: float) -> Tensor:
 
 
 class MemoryBlock(nn.Module):
-    """A transformer block without dense layers (paper, section 2.3): z = x + MHA(norm(x)), z + M_2(norm(M_1(norm(z)))).
+    """A transformer block without dense layers: z = x + MHA(norm(x)), y = z + M_2(norm(M_1(norm(z)))).
 
-    Read literally, Equation 13 lets the residual carry the normalised x; this is what the code does, the usual pre-norm form.
-    Attention has no output projection. Between M_1 and M_2 there is no activation, since hashing is none less. M_1 gives
-    (tau + e) K outputs, so M_2 has tables of 2^(tau + e) rows: e extra bits a table expand by (tau + e) / tau.
+    Read literally, the paper's Equation 13 lets the residual carry the normalised x; this is the usual pre-norm form, which
+    the code has. Attention has no output projection, and M_1 and M_2 no activation between them: the hash is the
+    nonlinearity. M_1 gives (tau + e) K outputs, so M_2 has tables of 2^(tau + e) rows.
 
     Shapes: (B, S, D) to the same.
 
@@ -351,7 +351,7 @@ class MemoryBlock(nn.Module):
         extra_bits: e, 2 in the paper.
 
     Raises:
-        BadInput: where ``heads`` or ``tables`` don't divide the width.
+        BadInput: where ``heads`` or ``tables`` don't divide the width, or a setting is out of its range.
     """
 
     def __init__(self, width: int, heads: int, tables: int, extra_bits: int = 2, form: MemoryForm | None = None) -> None:
@@ -359,6 +359,10 @@ class MemoryBlock(nn.Module):
         if heads < 1 or width % heads:
             raise BadInput(f"a width of {width} cannot be shared by {heads} heads", "the number of heads has to divide")
         form = form or MemoryForm()
+        if extra_bits < 0 or not 0 <= form.rotary <= 1:
+            raise BadInput(
+                f"{extra_bits} extra bits, {form.rotary} of a head rotated", "extra bits from 0 up, a share of 0 to 1"
+            )
         self.width, self.heads, self.rotary = width, heads, form.rotary
         hidden = width + extra_bits * tables
         std = math.sqrt(2 / (5 * width)) if form.small_init else _STD

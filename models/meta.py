@@ -133,12 +133,21 @@ def _pointwise(operands: Sequence[Any], dtype: torch.dtype | None = None) -> Ten
 
 @_kernel(
     *(
-        "add sub mul neg abs relu hardtanh clamp clamp_min clamp_max sigmoid hardsigmoid hardswish tanh silu gelu "
+        "neg abs relu hardtanh clamp clamp_min clamp_max sigmoid hardsigmoid hardswish tanh silu gelu "
         "leaky_relu elu exp log sqrt rsqrt reciprocal pow sin cos erf maximum minimum softplus softshrink square".split()
     )
 )
 def _same_dtype(*operands: Any, **kwargs: Any) -> Tensor | None:
     return _pointwise(operands)
+
+
+@_kernel("add", "sub", "mul")
+def _arithmetic(*operands: Any, **kwargs: Any) -> Tensor | None:
+    """Integers stay what they are, as long as nothing else takes part."""
+    first = operands[0]
+    whole = all(isinstance(item, Tensor) and item.dtype == first.dtype for item in operands)
+    integers = whole and first.dtype in (torch.int64, torch.int32)
+    return _pointwise(operands, first.dtype if integers else None)
 
 
 @_kernel("div")
@@ -309,7 +318,9 @@ def _upsample(x: Tensor, size: Any, *args: Any) -> Tensor | None:
 @_kernel("mean", "sum")
 def _reduction(x: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Tensor | None:
     axes = [dim] if isinstance(dim, int) else dim
-    if not axes or kwargs.get("dtype") is not None or not x.is_contiguous() or not x.is_floating_point():
+    kind = kwargs.get("dtype")
+    whole = x.dtype in (torch.int64, torch.int32) and kind == x.dtype  # without being told, sums of integers widen
+    if not axes or not x.is_contiguous() or not (whole or (x.is_floating_point() and kind is None)):
         return None
     if any(not -x.ndim <= axis < x.ndim for axis in axes):
         return None
@@ -322,6 +333,27 @@ def _embedding(weight: Tensor, indices: Tensor, *args: Any) -> Tensor | None:
     if weight.ndim != 2 or indices.dtype not in (torch.int64, torch.int32):
         return None
     return weight.new_empty((*indices.shape, weight.shape[1]))
+
+
+@_kernel("_embedding_bag", "_embedding_bag_forward_only")
+def _embedding_bag(
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    scale: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    given: Tensor | None = None,
+    last_offset: bool = False,
+    padding: int = -1,
+) -> tuple[Tensor, ...] | None:
+    unusual = mode != 0 or last_offset or weight.ndim != 2 or indices.ndim != 1 or offsets.ndim != 1
+    kinds = indices.dtype == offsets.dtype and indices.dtype in (torch.int64, torch.int32) and weight.is_floating_point()
+    if unusual or not kinds or (given is not None and (given.shape != indices.shape or given.dtype != weight.dtype)):
+        return None
+    bags = len(offsets)
+    sums = weight.new_empty((bags, weight.shape[1]))
+    return sums, indices.new_empty(indices.shape), indices.new_empty(bags), indices.new_empty(0)
 
 
 @_kernel("arange")

@@ -108,10 +108,11 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A published size of an architecture: the settings that build it, and its figures."""
+    """A published size of an architecture: the settings that build it, its figures, and its inputs if not the family's."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
+    inputs: tuple[TensorSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +147,9 @@ class ModelSpec:
     variant: Variant | None = None
     companion_inputs: Callable[[], Any] | None = None
     """A user's ``<factory>_inputs`` function, when there is one."""
+
+    @property
+    def example_inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs that the variant or else its family is published with; empty for a user's own model."""
+        variant = self.variant.inputs if self.variant else ()
+        return variant or (self.family.inputs if self.family else ())

@@ -53,9 +53,10 @@ def info(model: options.Model, json: options.Json = False, output: options.Outpu
                 words = (label, settings, LABELS[item.metric], item.figure, item.source)
                 figures.add_row(*map(Text, words))
                 label = settings = ""
+        own = [f"{', '.join(map(str, variant.inputs))} ({key})" for key, variant in family.variants.items() if variant.inputs]
         facts = [
             ("task", family.task),
-            ("input", ", ".join(map(str, family.inputs))),
+            ("input", "; ".join([", ".join(map(str, family.inputs)), *own])),
             ("supports", "; ".join(family.supports)),
             ("paper", f"{family.paper}, {family.paper_url}"),
             ("code", family.repository),

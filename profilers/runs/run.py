@@ -22,6 +22,12 @@ LABELS = {
     "params_bn_folded": "parameters, folded",
     "macs": "MACs",
     "top1_percent": "ImageNet top-1, %",
+    "block_macs": "MACs of a block",
+    "block_lookup_macs": "look-up MACs of a block",
+    "layer_lookup_macs": "look-up MACs of a layer",
+    "table_bytes_fp16": "bytes of tables, float16",
+    "zero_shot_average": "zero-shot average",
+    "perplexity_8000_steps": "perplexity, 8,000 steps",
 }
 
 
@@ -219,13 +225,19 @@ def _modules(tree: CostTree, depth: int) -> list[Module]:
 
 
 def _published(case: "Case", count: "Count") -> tuple[Comparison, ...]:
-    """The figures that apply: parameters always, MACs on the published input size, neither once a setting was changed."""
+    """The figures that apply: parameters always, MACs on the published input size, neither once a setting was changed.
+
+    What a source counts in a way of its own (one block, say, or look-ups as MACs) a module may work out itself: a method
+    ``published_figures()`` that returns our integers by the metrics of the published ones, for the source's own workload.
+    """
     spec, workload = case.spec, case.workload
     if spec.variant is None or spec.family is None or spec.changed:
         return ()
     ours = {"params": count.params, "params_bn_folded": count.params_bn_folded}
-    if workload.mode == "eval" and _sample(workload) == _sample(Workload(spec.family.inputs)):
+    if workload.mode == "eval" and _sample(workload) == _sample(Workload(spec.example_inputs)):
         ours["macs"] = count.totals.macs // workload.inputs[0].shape[0]
+    if figures := getattr(case.module, "published_figures", None):
+        ours |= figures()
     return tuple(_compare(item, ours[item.metric], count.params) for item in spec.variant.published if item.metric in ours)
 
 

@@ -22,6 +22,10 @@ LABELS = {
     "params_bn_folded": "parameters, folded",
     "macs": "MACs",
     "top1_percent": "ImageNet top-1, %",
+    "auc_tiger_percent": "Tiger AUC, %",
+    "auc_fox_percent": "Fox AUC, %",
+    "auc_elephant_percent": "Elephant AUC, %",
+    "auc_ucsb_percent": "UCSB AUC, %",
 }
 
 

@@ -41,7 +41,7 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """Which patterns a state may see: ``allowed`` (bool) or ``added`` (float, to the logits), each broadcast to (B, H, L, S)."""
+    """Which patterns a state may see: ``allowed`` (bool) or ``added`` (float, to the logits), broadcast to (B, H, L, S)."""
 
     allowed: Tensor | None = None
     added: Tensor | None = None
@@ -80,9 +80,7 @@ class Mask:
         return logits.softmax(-1).masked_fill(blind, 0.0)
 
 
-def association(
-    q: Tensor, k: Tensor, beta: float | Tensor, steps: Steps, mask: Mask
-) -> tuple[Tensor, tuple[int, ...] | None]:
+def association(q: Tensor, k: Tensor, beta: float | Tensor, steps: Steps, mask: Mask) -> tuple[Tensor, tuple[int, ...] | None]:
     """The association matrix after all updates (B, H, L, S), and how many updates each head has made.
 
     The stop rule is the reference's: after update t >= 1 a head goes on while t is below its limit and the Frobenius norm
@@ -117,8 +115,10 @@ def association(
             made[head] = step
         going = [steps.most[head] == UNLIMITED or step < steps.most[head] for head in active]
         if any(going) and any(steps.eps[head] > 0 for head in active):
+            if matrix.is_meta:
+                raise RuntimeError("how often a head updates depends on values, which meta tensors lack")
             moves = _move(before, after).tolist()  # waits for the device: the rule depends on values
-            settled = [0 < steps.eps[head] and not move > steps.eps[head] for head, move in zip(active, moves, strict=True)]
+            settled = [steps.eps[head] > 0 and not move > steps.eps[head] for head, move in zip(active, moves, strict=True)]
             going = [goes and not rests for goes, rests in zip(going, settled, strict=True)]
         active = [head for head, goes in zip(active, going, strict=True) if goes]
     return matrix, tuple(made)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_STD = 0.02
+STD = 0.02
 """Standard deviation of every projection at initialisation, as in hflayers."""
 
 # In the order of the state dict.
@@ -123,7 +123,7 @@ class HopfieldCore(nn.Module):
             if name == "p_norm_weight":
                 nn.init.ones_(parameter)
             elif name.endswith("weight") or name in ("bias_k", "bias_v"):
-                nn.init.normal_(parameter, 0.0, _STD)
+                nn.init.normal_(parameter, 0.0, STD)
             else:
                 nn.init.zeros_(parameter)
 

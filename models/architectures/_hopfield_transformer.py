@@ -1,22 +1,10 @@
 """Transformer layers whose attention is a Hopfield association (hflayers, transformer.py). See ``hopfield.py``."""
 
-from collections.abc import Callable
 from copy import deepcopy
-from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from .hopfield import Hopfield
-
-
-def _function(name: str) -> Callable[[Tensor], Tensor]:
-    found = getattr(torch, name, None)
-    if not callable(found):
-        raise ValueError(f"activation={name!r} is no function of torch, such as 'relu' or 'tanh'")
-    activation: Callable[[Tensor], Tensor] = found
-    return activation
+from ._hopfield_layer import Hopfield, function
 
 
 class _Layer(nn.Module):
@@ -29,13 +17,14 @@ class _Layer(nn.Module):
         self.linear_output = nn.Linear(dim_feedforward, width)
         self.norm_output = nn.LayerNorm(width)
         self.dropout_output = nn.Dropout(dropout)
-        self.activation_residual = _function(activation)
+        self.activation_residual = function("activation", activation)
 
     def reset_parameters(self) -> None:
         """Initialise everything anew, the associations included."""
         for child in self.children():
-            if hasattr(child, "reset_parameters"):
-                child.reset_parameters()
+            reset = getattr(child, "reset_parameters", None)
+            if callable(reset):
+                reset()
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         inner = self.dropout_residual(self.activation_residual(self.linear_residual(x)))
@@ -48,7 +37,7 @@ class _Layer(nn.Module):
         return self.linear_output.out_features
 
 
-def _width(*associations: "Hopfield") -> int:
+def _width(*associations: Hopfield) -> int:
     """The one width that goes in and out, since a residual is added.
 
     Raises:
@@ -69,7 +58,7 @@ class HopfieldEncoderLayer(_Layer):
     """
 
     def __init__(
-        self, hopfield_association: "Hopfield", dim_feedforward: int = 2048, dropout: float = 0.1, activation: str = "relu"
+        self, hopfield_association: Hopfield, dim_feedforward: int = 2048, dropout: float = 0.1, activation: str = "relu"
     ) -> None:
         width = _width(hopfield_association)
         super().__init__(width, dim_feedforward, dropout, activation)
@@ -108,8 +97,8 @@ class HopfieldDecoderLayer(_Layer):
 
     def __init__(
         self,
-        hopfield_association_self: "Hopfield",
-        hopfield_association_cross: "Hopfield",
+        hopfield_association_self: Hopfield,
+        hopfield_association_cross: Hopfield,
         dim_feedforward: int = 2048,
         dropout: float = 0.1,
         activation: str = "relu",

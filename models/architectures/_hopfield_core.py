@@ -162,7 +162,7 @@ class HopfieldCore(nn.Module):
         for added_k, added_v in ((self.bias_k, self.bias_v), (0.0, 0.0) if self.add_zero_attn else (None, None)):
             if added_k is not None and added_v is not None:
                 k, v = self._append(k, added_k), self._append(v, added_v)
-        batch = max(x.shape[0] for x in (q, k, v))
+        batch = next((x.shape[0] for x in (q, k, v) if x.shape[0] != 1), 1)
         return _spread(q, batch), _spread(k, batch), _spread(v, batch)
 
     def _split(self, x: Tensor, static: bool) -> Tensor:

@@ -280,7 +280,8 @@ class Hopfield(nn.Module):
         if stored.shape[length] != projection.shape[length]:
             lengths = f"{stored.shape[length]} stored patterns and {projection.shape[length]} projections"
             raise ValueError(f"{lengths}: there has to be one for each")
-        if len({x.shape[batch] for x in named.values()} - {1}) > 1:
+        batches = [x.shape[batch] for x in named.values() if x.shape[batch] != 1]
+        if any(size != batches[0] for size in batches):
             sizes = ", ".join(str(x.shape[batch]) for x in named.values())
             raise ValueError(f"stored, state and projection have batches of {sizes}: equal ones, or 1 for all")
 

@@ -19,6 +19,9 @@ from torch import Tensor
 UNLIMITED = -1
 """A number of updates: as many as it takes until the association matrix moves by no more than eps."""
 
+PATIENCE = 10_000
+"""Updates without a limit after which a head is taken for one that never rests."""
+
 
 @dataclass(frozen=True, slots=True)
 class Steps:
@@ -93,6 +96,10 @@ def association(q: Tensor, k: Tensor, beta: float | Tensor, steps: Steps, mask: 
     Args:
         q: (B, H, L, a); k: (B, H, S, a).
         beta: one number, or a tensor that broadcasts to (H, 1, 1).
+
+    Raises:
+        RuntimeError: when a head does not rest within `PATIENCE` updates, as with a negative beta, or an eps finer than the
+            dtype; on meta tensors, and on export without a limit.
     """
     matrix = _look(q, k, beta, mask)
     if torch.compiler.is_compiling() and UNLIMITED not in steps.most:
@@ -120,6 +127,9 @@ def association(q: Tensor, k: Tensor, beta: float | Tensor, steps: Steps, mask: 
             moves = _move(before, after).tolist()  # waits for the device: the rule depends on values
             settled = [steps.eps[head] > 0 and not move > steps.eps[head] for head, move in zip(active, moves, strict=True)]
             going = [goes and not rests for goes, rests in zip(going, settled, strict=True)]
+            if step >= PATIENCE and any(going):
+                what = f"an association matrix still moves by {max(moves):.3g} after {step:,} updates"
+                raise RuntimeError(f"{what}: give a limit, a larger update_steps_eps, or a positive scaling, in a finer dtype")
         active = [head for head, goes in zip(active, going, strict=True) if goes]
     return matrix, tuple(made)
 

@@ -50,7 +50,8 @@ def filled(layer: nn.Module) -> Any:
     """The layer in float64 and eval mode, its weights as in the golden file."""
     layer = layer.double().eval()
     state = layer.state_dict()
-    for key, t in state.items():
+    for key in state.keys() - {"beta"}:
+        t = state[key]
         state[key] = by_rule(key, tuple(t.shape), 0.5, 1.0 if "norm_" in key and key.endswith("weight") else 0.0)
     layer.load_state_dict(state)
     return layer
@@ -209,7 +210,7 @@ def test_initialisation_is_the_originals() -> None:
 
 
 @given(st.lists(st.integers(-1, 5), min_size=1, max_size=4), st.sampled_from([1e-6, 1e-4, 1e-2, 0.3]), st.integers(0, 2**31))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_any_limits_stop_as_the_definition_says(most: list[int], eps: float, seed: int) -> None:
     heads = len(most)
     q, k = random(2, heads, 3, 4, seed=seed), random(2, heads, 5, 4, seed=seed + 1)
@@ -235,8 +236,10 @@ def test_output_and_matrix_agree_for_any_limits(steps: Any, eps: Any) -> None:
 
 
 def test_an_eps_of_zero_always_makes_every_update() -> None:
-    triple = tuple(0.01 * random(1, 5, 12, seed=seed) for seed in range(3))  # converges at once
-    lazy, busy = (Hopfield(12, num_heads=2, update_steps_max=6, update_steps_eps=eps).eval().double() for eps in (1e-4, 0.0))
+    triple = tuple(random(1, 5, 12, seed=seed) for seed in range(3))
+    lazy, busy = (
+        Hopfield(12, num_heads=2, scaling=1e-6, update_steps_max=6, update_steps_eps=eps).eval().double() for eps in (1e-4, 0.0)
+    )
     busy.load_state_dict(lazy.state_dict())
     lazy(triple), busy(triple)
     assert lazy.executed_steps == (1, 1)
@@ -244,6 +247,14 @@ def test_an_eps_of_zero_always_makes_every_update() -> None:
     mixed = Hopfield(12, num_heads=2, update_steps_max=[4, 2], update_steps_eps=0).double()
     assert mixed(triple).shape == (1, 5, 12)
     assert mixed.executed_steps == (4, 2)
+
+
+@pytest.mark.parametrize("scaling", [-40.0])
+def test_a_head_that_never_rests_is_reported(scaling: float) -> None:
+    memory = Hopfield.retrieval(scaling)
+    x = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    with pytest.raises(RuntimeError, match="still moves by .* after 10,000 updates"):
+        memory((x, x[:, :1], x))
 
 
 def test_updates_read_stored_patterns_and_only_the_last_reads_values() -> None:
@@ -316,7 +327,6 @@ def test_each_head_has_its_own_scaling() -> None:
     x = random(2, 5, 12)
     for steps in (0, 1, 3):
         layer = filled(Hopfield(12, num_heads=3, scaling=betas, update_steps_max=steps))
-        layer.beta.copy_(torch.tensor(betas))
         matrix = layer.get_association_matrix(x)
         for head, beta in enumerate(betas):
             alone = filled(Hopfield(12, num_heads=3, scaling=beta, update_steps_max=steps))
@@ -619,7 +629,7 @@ def test_a_count_that_depends_on_values_says_so(settings_: dict[str, Any]) -> No
 def test_every_variant_is_counted_on_meta_without_torchs_compiler(model: str) -> None:
     program = f"""
 import sys, mixbench
-counted = mixbench.count(mixbench.build({model!r}, mixbench.Workload(mode="train")))
+counted = mixbench.count(mixbench.build({model!r}))
 assert counted.device == "meta" and counted.coverage == 1 and not counted.uncounted, counted
 assert "torch._dynamo" not in sys.modules
 """
@@ -628,7 +638,7 @@ assert "torch._dynamo" not in sys.modules
 
 def test_the_backward_pass_of_a_layer_costs_twice_its_forward() -> None:
     counted = mixbench.count(mixbench.build("hopfield", mixbench.Workload(mode="train")))
-    # The input asks for no gradient, so the three projections need only that of their weights, were it not for the norms.
+    # The input asks for no gradient, but the affine maps of the norms do: nothing is saved.
     assert counted.backward.macs == 2 * counted.forward.macs
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ def test_without_norms_it_is_torchs_multihead_attention(bias: bool, extra: bool)
         (lambda: Hopfield(64, stored_pattern_size=48, pattern_projection_size=40, num_heads=2, hidden_size=16), 7_376),
         (lambda: HopfieldEncoderLayer(Hopfield(64)), 281_536),
         (lambda: HopfieldDecoderLayer(Hopfield(64), Hopfield(64)), 298_688),
-        (lambda: Hopfield.retrieval(), 0),
+        (Hopfield.retrieval, 0),
     ],
 )
 def test_parameters_are_the_originals(layer: Any, params: int) -> None:
@@ -253,7 +254,7 @@ def test_an_eps_of_zero_always_makes_every_update() -> None:
 def test_a_head_that_never_rests_is_reported(scaling: float) -> None:
     memory = Hopfield.retrieval(scaling)
     x = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
-    with pytest.raises(RuntimeError, match="still moves by .* after 10,000 updates"):
+    with pytest.raises(RuntimeError, match=r"still moves by .* after 10,000 updates"):
         memory((x, x[:, :1], x))
 
 
@@ -533,7 +534,7 @@ def test_forward_and_backward_in_every_dtype(kind: str, dtype: torch.dtype, step
 @pytest.mark.parametrize("steps", [0, 2])
 def test_gradients_are_those_of_the_definition(steps: int) -> None:
     layer = filled(Hopfield(6, num_heads=2, update_steps_max=steps, update_steps_eps=1e-9))
-    assert torch.autograd.gradcheck(lambda x: layer(x), random(1, 3, 6).requires_grad_())
+    assert torch.autograd.gradcheck(layer, random(1, 3, 6).requires_grad_())
 
 
 # Transformer layers --------------------------------------------------------------------------------------------------
@@ -654,6 +655,21 @@ def test_info_tells_retrieval_from_the_default() -> None:
     text = " ".join(page.split())
     assert "For pure retrieval, Hopfield.retrieval(scaling=8)" in text
     assert "Tiger AUC, %" in text
+
+
+def test_the_retrieval_example_finds_every_letter_and_draws_the_fall_of_the_energy(tmp_path: Path) -> None:
+    picture = tmp_path / "retrieval.svg"
+    command = [sys.executable, ROOT / "examples" / "hopfield_retrieval.py", "--out", picture]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.count("12 of 12 letters retrieved") == 2
+    for line in (line for line in shown.splitlines() if line.startswith("energy ")):
+        falls = [float(word) for word in line.removeprefix("energy ").split(" > ")]
+        assert falls == sorted(falls, reverse=True)
+        assert falls[0] > falls[-1] + 1
+    drawing = ElementTree.parse(picture).getroot()
+    assert len(drawing.findall("{http://www.w3.org/2000/svg}polyline")) == 24
+    command += ["--beta", "0.01"]
+    assert "0 of 12 letters" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 # Compilers -----------------------------------------------------------------------------------------------------------

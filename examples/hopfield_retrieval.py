@@ -89,11 +89,11 @@ def svg(columns: list[list[Tensor]], energies: list[list[float]], titles: list[s
     for column, pictures in enumerate(columns):
         for row, picture in enumerate(pictures):
             x0, y0 = gap + column * wide, head + row * high
-            for line, values in enumerate(picture.clamp(-1, 1).view(ROWS, COLUMNS).tolist()):
+            for above, values in enumerate(picture.clamp(-1, 1).view(ROWS, COLUMNS).tolist()):
                 at = 0
                 for shade, run in groupby(round(247 - (value + 1) / 2 * 217) for value in values):
                     long = len(list(run))
-                    place = f'x="{x0 + at * pixel}" y="{y0 + line * pixel}" width="{long * pixel}" height="{pixel}"'
+                    place = f'x="{x0 + at * pixel}" y="{y0 + above * pixel}" width="{long * pixel}" height="{pixel}"'
                     yield f'<rect {place} fill="#{shade:02x}{shade:02x}{shade:02x}"/>'
                     at += long
     for row, falls in enumerate(energies):

@@ -659,7 +659,7 @@ def test_info_tells_retrieval_from_the_default() -> None:
 
 def test_the_retrieval_example_finds_every_letter_and_draws_the_fall_of_the_energy(tmp_path: Path) -> None:
     picture = tmp_path / "retrieval.svg"
-    command = [sys.executable, ROOT / "examples" / "hopfield_retrieval.py", "--out", picture]
+    command = [sys.executable, str(ROOT / "examples" / "hopfield_retrieval.py"), "--out", str(picture)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert shown.count("12 of 12 letters retrieved") == 2
     for line in (line for line in shown.splitlines() if line.startswith("energy ")):

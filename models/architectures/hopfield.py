@@ -55,12 +55,7 @@ FAMILY = Family(
         ),
         "lookup": Variant({"kind": "lookup", "num_heads": 8, "quantity": 512}),
     },
-    supports=(
-        "every option of hflayers and its checkpoints",
-        "updates until eps, by number, or by head",
-        "masks and padding",
-        "torch.compile, and torch.export with a number of updates",
-    ),
+    supports=("options and checkpoints of hflayers", "updates by number or until rest", "torch.compile, torch.export"),
     notes=(
         "By default the inputs are normalised and projected, so nothing is retrieved as it was stored. For pure retrieval, "
         "Hopfield.retrieval(scaling=8) leaves out norms and projections: hopfield((stored, state, stored)) returns stored "

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 
-LABELS = {
+_LABELS = {
     "params": "parameters",
     "params_bn_folded": "parameters, folded",
     "macs": "MACs",
     "top1_percent": "ImageNet top-1, %",
-    "block_macs": "MACs of a block",
-    "block_lookup_macs": "look-up MACs of a block",
-    "layer_lookup_macs": "look-up MACs of a layer",
-    "table_bytes_fp16": "bytes of tables, float16",
-    "zero_shot_average": "zero-shot average",
-    "perplexity_8000_steps": "perplexity, 8,000 steps",
 }
+
+
+def label(metric: str) -> str:
+    """What a figure is called on the screen; one without a name of its own goes by its metric's words."""
+    words, percent, _ = metric.partition("_percent")
+    return _LABELS.get(metric) or words.replace("_", " ") + (", %" if percent else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ LABELS = {
     "params_bn_folded": "parameters, folded",
     "macs": "MACs",
     "top1_percent": "ImageNet top-1, %",
+    "ade20k_miou_percent": "ADE20K mIoU, %",
+    "voc_miou_percent": "PASCAL VOC mIoU, %",
 }
 
 

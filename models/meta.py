@@ -273,8 +273,10 @@ def _windows(
 
 
 def _is_plain_transform(x: Tensor, dims: Sequence[int]) -> bool:
-    """Over the last sides, in their order: of a contiguous tensor every library's result is contiguous too."""
-    return bool(dims) and x.is_contiguous() and x.numel() > 0 and list(dims) == list(range(x.ndim - len(dims), x.ndim))
+    """Over the last sides in their order, and not over all: of a contiguous tensor every library's result is contiguous too."""
+    return (
+        0 < len(dims) < x.ndim and list(dims) == list(range(x.ndim - len(dims), x.ndim)) and x.is_contiguous() and x.numel() > 0
+    )
 
 
 @_kernel("_fft_r2c")
@@ -325,7 +327,7 @@ def _native_group_norm(
     x: Tensor, weight: Any, bias: Any, batch: int, channels: int, pixels: int, groups: int, eps: float
 ) -> tuple[Tensor, ...] | None:
     given = [tensor for tensor in (weight, bias) if tensor is not None]
-    if not x.is_contiguous() or x.dtype not in _COMPLEX or x.numel() != batch * channels * pixels or channels % groups:
+    if not _is_plain(x) or x.dtype not in _FULL_PRECISION or x.numel() != batch * channels * pixels or channels % groups:
         return None
     if any(tensor.shape != (channels,) or tensor.dtype != x.dtype for tensor in given):
         return None

@@ -189,7 +189,7 @@ _NORMS: dict[str, type[nn.Module]] = {"layer_norm_2d": _MapLayerNorm, "layer_nor
 
 
 class AFFTokenMixer(nn.Module):
-    """Adaptive frequency filter (paper, section 3.2): a mask computed from the spectrum multiplies it, plus the input.
+    """Adaptive frequency filter (paper, Figure 2): a mask computed from the spectrum multiplies it, plus the input.
 
     With F the orthonormal real Fourier transform over the map and S the softshrink, this is
 
@@ -229,7 +229,7 @@ class AFFTokenMixer(nn.Module):
         spectrum = torch.fft.rfft2(signal, norm="ortho")
         # The size has to be told: from R columns alone an odd width would come back as an even one.
         filtered = torch.fft.irfft2(spectrum * self.mask(spectrum), s=size, norm="ortho")
-        return (filtered + signal).to(x.dtype)
+        return (signal + filtered).to(x.dtype)
 
     def mask(self, spectrum: Tensor) -> Tensor:
         """The mask of a spectrum, both (B, C, H, R) complex: two group-linear layers at each frequency, and softshrink.

@@ -86,6 +86,10 @@ def _kernel(*names: str) -> Callable[[_Kernel], _Kernel]:
     return register
 
 
+_COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+_REAL = {kind: real for real, kind in _COMPLEX.items()}
+
+
 # Pointwise operators ------------------------------------------------------------------------------------------------
 
 
@@ -113,14 +117,14 @@ def _dense_strides(tensor: Tensor) -> list[int] | None:
     return strides
 
 
-def _pointwise(operands: Sequence[Any], dtype: torch.dtype | None = None) -> Tensor | None:
+def _pointwise(operands: Sequence[Any], dtype: torch.dtype | None = None, complex_too: bool = False) -> Tensor | None:
     """A new tensor of the broadcast shape, contiguous or laid out as the first operand is, which has the first say."""
     tensors = [item for item in operands if isinstance(item, Tensor)]
     kinds = {tensor.dtype for tensor in tensors}
     if len(kinds) != 1 or any(isinstance(item, complex) for item in operands):
         return None
     kind = kinds.pop()
-    if not kind.is_floating_point and (dtype is None or kind.is_complex):
+    if not kind.is_floating_point and (dtype is None or kind.is_complex) and not (kind.is_complex and complex_too):
         return None
     shape = _broadcast([tensor.shape for tensor in tensors])
     if shape is None:
@@ -133,7 +137,7 @@ def _pointwise(operands: Sequence[Any], dtype: torch.dtype | None = None) -> Ten
 
 @_kernel(
     *(
-        "neg abs relu hardtanh clamp clamp_min clamp_max sigmoid hardsigmoid hardswish tanh silu gelu "
+        "abs relu hardtanh clamp clamp_min clamp_max sigmoid hardsigmoid hardswish tanh silu gelu "
         "leaky_relu elu exp log sqrt rsqrt reciprocal pow sin cos erf maximum minimum softplus softshrink square".split()
     )
 )
@@ -141,13 +145,18 @@ def _same_dtype(*operands: Any, **kwargs: Any) -> Tensor | None:
     return _pointwise(operands)
 
 
-@_kernel("add", "sub", "mul")
+@_kernel("add", "sub", "mul", "neg")
 def _arithmetic(*operands: Any, **kwargs: Any) -> Tensor | None:
     """Integers stay what they are, as long as nothing else takes part."""
     first = operands[0]
     whole = all(isinstance(item, Tensor) and item.dtype == first.dtype for item in operands)
     integers = whole and first.dtype in (torch.int64, torch.int32)
-    return _pointwise(operands, first.dtype if integers else None)
+    return _pointwise(operands, first.dtype if integers else None, complex_too=True)
+
+
+@_kernel("complex")
+def _complex(real: Tensor, imaginary: Tensor) -> Tensor | None:
+    return _pointwise((real, imaginary), _COMPLEX[real.dtype]) if real.dtype in _COMPLEX else None
 
 
 @_kernel("div")
@@ -264,6 +273,30 @@ def _windows(
     return counts if min(counts) >= 1 else None
 
 
+# Fourier transforms -------------------------------------------------------------------------------------------------
+
+
+def _is_plain_transform(x: Tensor, dims: Sequence[int]) -> bool:
+    """Over the last sides in their order, and not over all: of a contiguous tensor every library's result is contiguous too."""
+    return (
+        0 < len(dims) < x.ndim and list(dims) == list(range(x.ndim - len(dims), x.ndim)) and x.is_contiguous() and x.numel() > 0
+    )
+
+
+@_kernel("_fft_r2c")
+def _fft_r2c(x: Tensor, dims: Sequence[int], normalization: int, onesided: bool) -> Tensor | None:
+    if x.dtype not in _COMPLEX or not onesided or not _is_plain_transform(x, dims):
+        return None
+    return x.new_empty((*x.shape[:-1], x.shape[-1] // 2 + 1), dtype=_COMPLEX[x.dtype])
+
+
+@_kernel("_fft_c2r")
+def _fft_c2r(x: Tensor, dims: Sequence[int], normalization: int, last: int) -> Tensor | None:
+    if x.dtype not in _REAL or x.shape[-1:] != (last // 2 + 1,) or not _is_plain_transform(x, dims):
+        return None
+    return x.new_empty((*x.shape[:-1], last), dtype=_REAL[x.dtype])
+
+
 # Norms, pooling, reductions, look-ups -------------------------------------------------------------------------------
 
 
@@ -291,6 +324,18 @@ def _native_layer_norm(x: Tensor, shape: Sequence[int], weight: Any, bias: Any, 
         return None
     statistics = (*x.shape[: -len(shape)], *[1] * len(shape))
     return x.new_empty(x.shape), x.new_empty(statistics), x.new_empty(statistics)
+
+
+@_kernel("native_group_norm")
+def _native_group_norm(
+    x: Tensor, weight: Any, bias: Any, batch: int, channels: int, pixels: int, groups: int, eps: float
+) -> tuple[Tensor, ...] | None:
+    given = [tensor for tensor in (weight, bias) if tensor is not None]
+    if not _is_plain(x) or x.dtype not in _FULL_PRECISION or x.numel() != batch * channels * pixels or channels % groups:
+        return None
+    if any(tensor.shape != (channels,) or tensor.dtype != x.dtype for tensor in given):
+        return None
+    return x.new_empty(x.shape), x.new_empty((batch, groups)), x.new_empty((batch, groups))
 
 
 @_kernel("avg_pool2d")

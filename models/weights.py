@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .errors import BadInput, first_line
 
-_WRAPPERS = ("state_dict_ema", "state_dict", "model_ema", "model", "module")
+_WRAPPERS = ("state_dict_ema", "ema_state_dict", "state_dict", "model_state_dict", "model_ema", "model", "module")
 _SHOWN = 5
 
 

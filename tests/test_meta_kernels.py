@@ -187,6 +187,40 @@ def test_norms(data: st.DataObject, training: bool, affine: bool) -> None:
 
 
 @settings(max_examples=80, deadline=None)
+@given(data=st.data(), channels=st.integers(1, 4), groups=st.integers(1, 2), affine=st.booleans())
+def test_group_norms(data: st.DataObject, channels: int, groups: int, affine: bool) -> None:
+    dtype = data.draw(st.sampled_from([torch.float32, torch.float32, torch.bfloat16]))
+    x = data.draw(tensors((2, channels, data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))), dtype))
+    channel = torch.empty(data.draw(st.sampled_from([channels, channels, 5])), device="meta")
+    scale = (channel, channel) if affine else (None, None)
+    agree(aten.native_group_norm.default, (x, *scale, 2, channels, x[0, 0].numel(), groups, 1e-5))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), normalization=st.integers(0, 2), onesided=st.booleans(), even=st.booleans())
+def test_fourier_transforms(data: st.DataObject, normalization: int, onesided: bool, even: bool) -> None:
+    dtype = data.draw(st.sampled_from([torch.float32, torch.float64]))
+    shape = tuple(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)))
+    x = data.draw(tensors(shape, dtype))
+    trailing = list(range(data.draw(st.integers(0, x.ndim - 1)), x.ndim))
+    anything = st.lists(st.integers(0, x.ndim - 1), min_size=1, max_size=3, unique=True)
+    dims = data.draw(st.one_of(st.just(trailing), anything))
+    agree(aten._fft_r2c.default, (x, dims, normalization, onesided))
+    last = 2 * x.shape[dims[-1]] - 1 - even
+    agree(aten._fft_c2r.default, (data.draw(tensors(shape, torch.complex64)), dims, normalization, last))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), name=st.sampled_from("add.Tensor sub.Tensor mul.Tensor neg.default abs.default exp.default".split()))
+def test_complex_numbers(data: st.DataObject, name: str) -> None:
+    shape = tuple(data.draw(st.lists(st.integers(1, 3), max_size=4)))
+    a, b = (data.draw(tensors(shape, data.draw(st.sampled_from([torch.complex64, torch.complex128])))) for _ in range(2))
+    agree(overload(name), (a, b) if name.endswith("Tensor") else (a,))
+    agree(overload(name), (a, b.real) if name.endswith("Tensor") else (a.conj(),))
+    agree(aten.complex.default, (data.draw(tensors(shape)), data.draw(tensors(shape))))
+
+
+@settings(max_examples=80, deadline=None)
 @given(data=st.data(), kernel=st.integers(1, 4), stride=st.integers(1, 3), padding=st.integers(0, 1), ceil_mode=st.booleans())
 def test_pooling_and_interpolation(data: st.DataObject, kernel: int, stride: int, padding: int, ceil_mode: bool) -> None:
     x = data.draw(tensors((2, 3, data.draw(st.integers(1, 7)), data.draw(st.integers(1, 7)))))
@@ -243,12 +277,18 @@ def test_common_cases_are_answered_and_not_only_left_to_torch() -> None:
     """Else the kernels could all return None and every test above would pass."""
     x, channel = torch.empty(2, 4, 6, 6, device="meta"), torch.empty(4, device="meta")
     weight, matrix = torch.empty(8, 2, 3, 3, device="meta"), torch.empty(3, 3, device="meta")
+    spectrum = torch.empty(2, 4, 6, 6, device="meta", dtype=torch.complex64)
+    assert agree(aten.mul.Tensor, (spectrum, spectrum))
     answered: dict[str, Callable[[], bool]] = {
         "convolution": lambda: agree(aten.convolution.default, (x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 2)),
         "native_batch_norm": lambda: agree(
             aten.native_batch_norm.default, (x, channel, channel, channel, channel, False, 0.1, 1e-5)
         ),
         "native_layer_norm": lambda: agree(aten.native_layer_norm.default, (x, [6], None, None, 1e-5)),
+        "native_group_norm": lambda: agree(aten.native_group_norm.default, (x, channel, channel, 2, 4, 36, 2, 1e-5)),
+        "_fft_r2c": lambda: agree(aten._fft_r2c.default, (x, [2, 3], 1, True)),
+        "_fft_c2r": lambda: agree(aten._fft_c2r.default, (spectrum, [2, 3], 1, 11)),
+        "complex": lambda: agree(aten.complex.default, (x, x)),
         "avg_pool2d": lambda: agree(aten.avg_pool2d.default, (x, [2, 2], [2, 2])),
         "upsample_nearest2d": lambda: agree(aten.upsample_nearest2d.vec, (x, [12, 12], None)),
         "cat": lambda: agree(aten.cat.default, ([x, x], 1)),
@@ -294,13 +334,14 @@ def test_only_plain_meta_tensors_are_answered() -> None:
     assert meta.run(aten.cat.default, ([marked], 0), {}) is None
 
 
-def test_counting_loads_neither_the_compiler_nor_sympy() -> None:
+@pytest.mark.parametrize(("model", "macs"), [("ghostnetv2", 167048288), ("affnet", 1453721088)])
+def test_counting_loads_neither_the_compiler_nor_sympy(model: str, macs: int) -> None:
     """Also the private hook that keeps the compiler out: when torch drops it, this says so."""
-    program = """
+    program = f"""
 import sys, mixbench
-count = mixbench.count(mixbench.build("ghostnetv2"))
-assert count.totals.macs == 167048288
-loaded = {"torch._dynamo", "sympy"} & set(sys.modules)
+count = mixbench.count(mixbench.build("{model}"))
+assert count.totals.macs == {macs}
+loaded = {{"torch._dynamo", "sympy"}} & set(sys.modules)
 assert not loaded, loaded
 """
     subprocess.run([sys.executable, "-c", program], check=True)

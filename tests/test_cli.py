@@ -318,7 +318,13 @@ def test_a_closed_pipe_is_quiet() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes and signals")
 def test_ctrl_c_ends_with_130_and_no_traceback(net: Path) -> None:
     process = subprocess.Popen(
-        [SCRIPT, "flops", f"{net}:slow"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [SCRIPT, "flops", f"{net}:slow"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell starts its background jobs deaf to Ctrl-C, and the tests may be one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

@@ -654,7 +654,7 @@ def test_info_tells_retrieval_from_the_default() -> None:
     page = subprocess.run([script, "info", "hopfield"], capture_output=True, text=True, check=True).stdout
     text = " ".join(page.split())
     assert "For pure retrieval, Hopfield.retrieval(scaling=8)" in text
-    assert "Tiger AUC, %" in text
+    assert "auc tiger, %" in text
 
 
 def test_the_retrieval_example_finds_every_letter_and_draws_the_fall_of_the_energy(tmp_path: Path) -> None:

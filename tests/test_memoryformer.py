@@ -673,7 +673,7 @@ def test_the_gather_form_is_exported_for_any_length(form: str) -> None:
 def test_the_command_counts_each_variant() -> None:
     done = subprocess.run([SCRIPT, "flops", "memoryformer-layer", "memoryformer-base"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "6,746,961,920" in done.stdout and "look-up MACs of a block" in done.stdout
+    assert "6,746,961,920" in done.stdout and "block lookup MACs" in done.stdout
     info = subprocess.run([SCRIPT, "info", "memoryformer"], capture_output=True, text=True, check=True).stdout
     assert "1x256x512 (layer)" in info and "zero-shot average" in info
 

@@ -314,6 +314,9 @@ def test_common_cases_are_answered_and_not_only_left_to_torch() -> None:
     answered["_safe_softmax"] = lambda: agree(aten._safe_softmax.default, (x, -1))
     for name in ("clamp_min", "clamp_max"):
         answered[name] = lambda name=name: agree(overload(name), (x, 0.0))  # type: ignore[misc]
+    ids = torch.empty(3, dtype=torch.int64, device="meta")
+    for name in ("_embedding_bag", "_embedding_bag_forward_only"):
+        answered[name] = lambda name=name: agree(overload(name), (matrix, ids, ids))  # type: ignore[misc]
     for name in IN_PLACE:
         operands: Arguments = (0.0,) if name in ("clamp_", "clamp_min_") else (2.0,) if name in TAKES_OPERAND else ()
         which = f"{name}.Scalar" if name in TAKES_OPERAND else name

@@ -28,7 +28,7 @@ _LABELS = {
 def label_of(metric: str) -> str:
     """What a figure is called on the screen; one without a name of its own goes by its metric's words."""
     words, percent, _ = metric.partition("_percent")
-    return _LABELS.get(metric) or words.replace("_", " ") + (", %" if percent else "")
+    return _LABELS.get(metric) or words.replace("_", " ").replace("macs", "MACs") + (", %" if percent else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,6 @@ def index_put(out: Tensor, x: Tensor, indices: Any, values: Tensor, accumulate: 
 
 
 @formula("aten::embedding_dense_backward", "aten::_embedding_bag_dense_backward", "aten::_embedding_bag_backward")
-def embedding_backward(out: Tensor, grad: Tensor, *args: Any, **kwargs: Any) -> Cost:
-    """An addition for each element of the incoming gradient."""
-    return Cost(elementwise_flops=grad.numel())
+def embedding_backward(out: Tensor, grad: Tensor, indices: Tensor, *args: Any, **kwargs: Any) -> Cost:
+    """A row added for each index; a bag's gradient goes to every row in it."""
+    return Cost(elementwise_flops=indices.numel() * grad.shape[-1])

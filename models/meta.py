@@ -8,6 +8,7 @@ Tests compare shapes, dtypes and strides with torch's: a kernel may be left out,
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def building() -> Iterator[None]:
 
 def run(operator: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The operator's result on plain meta tensors, or None where torch's own kernel has to answer."""
-    kernel = _kernels.get(operator._schema.name.removeprefix("aten::"))
+    kernel = _kernel_of(operator)
     if kernel is None:
         return None
     tensors = (*args[0], *args[1:]) if args and isinstance(args[0], list | tuple) else args
@@ -36,6 +37,14 @@ def run(operator: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str
         if isinstance(item, Tensor) and (type(item) not in (Tensor, torch.nn.Parameter) or not item.is_meta):
             return None
     return kernel(*args, **kwargs)
+
+
+@cache
+def _kernel_of(operator: torch._ops.OpOverload) -> _Kernel | None:
+    """None also for the overloads that write into given tensors, as ``out=`` does: those have to be resized and returned."""
+    if any(argument.is_out for argument in operator._schema.arguments):
+        return None
+    return _kernels.get(operator._schema.name.removeprefix("aten::"))
 
 
 class CheapDispatchMode(TorchDispatchMode):
@@ -64,10 +73,17 @@ class _SkipInitialisation(TorchFunctionMode):
             target = args[0] if args else kwargs.get("tensor")
             if isinstance(target, Tensor) and target.is_meta:
                 return target
-        elif func in _RANDOM_FACTORIES and kwargs.get("device") in (None, "meta", torch.device("meta")):
+        elif func in _RANDOM_FACTORIES and _makes_meta(args, kwargs):
             kwargs.pop("generator", None)
             return _RANDOM_FACTORIES[func](*args, **kwargs)
         return func(*args, **kwargs)
+
+
+def _makes_meta(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a factory of tensors makes one on meta: by its device, by the tensor it is to be like, or since all does here."""
+    like = args[0] if args else kwargs.get("input")
+    device = kwargs.get("device") or (like.device if isinstance(like, Tensor) else "meta")
+    return "out" not in kwargs and torch.device(device).type == "meta"
 
 
 _RANDOM_FILLS = {Tensor.uniform_, Tensor.normal_, Tensor.bernoulli_, Tensor.exponential_, Tensor.cauchy_}
@@ -117,11 +133,15 @@ def _dense_strides(tensor: Tensor) -> list[int] | None:
     return strides
 
 
+def _has_complex(*numbers: Any) -> bool:
+    return any(isinstance(number, complex) for number in numbers)
+
+
 def _pointwise(operands: Sequence[Any], dtype: torch.dtype | None = None, complex_too: bool = False) -> Tensor | None:
     """A new tensor of the broadcast shape, contiguous or laid out as the first operand is, which has the first say."""
     tensors = [item for item in operands if isinstance(item, Tensor)]
     kinds = {tensor.dtype for tensor in tensors}
-    if len(kinds) != 1 or any(isinstance(item, complex) for item in operands):
+    if len(kinds) != 1 or _has_complex(*operands):
         return None
     kind = kinds.pop()
     if not kind.is_floating_point and (dtype is None or kind.is_complex) and not (kind.is_complex and complex_too):
@@ -142,7 +162,7 @@ def _pointwise(operands: Sequence[Any], dtype: torch.dtype | None = None, comple
     )
 )
 def _same_dtype(*operands: Any, **kwargs: Any) -> Tensor | None:
-    return _pointwise(operands)
+    return None if _has_complex(*kwargs.values()) else _pointwise(operands)
 
 
 @_kernel("add", "sub", "mul", "neg")
@@ -151,6 +171,8 @@ def _arithmetic(*operands: Any, **kwargs: Any) -> Tensor | None:
     first = operands[0]
     whole = all(isinstance(item, Tensor) and item.dtype == first.dtype for item in operands)
     integers = whole and first.dtype in (torch.int64, torch.int32)
+    if _has_complex(*kwargs.values()):
+        return None
     return _pointwise(operands, first.dtype if integers else None, complex_too=True)
 
 
@@ -175,7 +197,9 @@ def _comparison(*operands: Any) -> Tensor | None:
 @_kernel("where")
 def _where(condition: Tensor, a: Any = None, b: Any = None) -> Tensor | None:
     tensors = [item for item in (a, b) if isinstance(item, Tensor)]
-    if len(tensors) != 2 or a.dtype != b.dtype or not all(item.is_contiguous() for item in (condition, a, b)):
+    if len(tensors) != 2 or a.dtype != b.dtype or condition.dtype != torch.bool:
+        return None
+    if not all(item.is_contiguous() for item in (condition, a, b)):
         return None
     shape = _broadcast([condition.shape, a.shape, b.shape])
     return None if shape is None else a.new_empty(shape)
@@ -183,7 +207,9 @@ def _where(condition: Tensor, a: Any = None, b: Any = None) -> Tensor | None:
 
 @_kernel("masked_fill")
 def _masked_fill(x: Tensor, mask: Tensor, value: Any) -> Tensor | None:
-    if isinstance(value, Tensor) or not x.is_contiguous() or _broadcast([x.shape, mask.shape]) != tuple(x.shape):
+    if isinstance(value, Tensor | complex) or mask.dtype != torch.bool or not x.is_contiguous():
+        return None
+    if _broadcast([x.shape, mask.shape]) != tuple(x.shape):
         return None
     return x.new_empty(x.shape)
 
@@ -198,6 +224,8 @@ def _in_place(x: Tensor, *operands: Any, **kwargs: Any) -> Tensor | None:
     others = [item for item in operands if isinstance(item, Tensor)]
     if any(item.dtype != x.dtype for item in others) or not x.is_floating_point() or "rounding_mode" in kwargs:
         return None
+    if _has_complex(*operands, *kwargs.values()):
+        return None
     return x if _broadcast([x.shape, *(item.shape for item in others)]) == tuple(x.shape) else None
 
 
@@ -207,27 +235,38 @@ def _triangle(x: Tensor, *args: Any) -> Tensor | None:
 
 
 @_kernel("_softmax", "_log_softmax", "_safe_softmax")
-def _like_contiguous(x: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
-    unusual = not x.is_contiguous() or True in args or kwargs.get("dtype") is not None
-    return None if unusual else x.new_empty(x.shape)
+def _like_contiguous(x: Tensor, dim: int, to_full: bool = False, **kwargs: Any) -> Tensor | None:
+    unusual = not x.is_contiguous() or not x.is_floating_point() or to_full or kwargs.get("dtype") is not None
+    return None if unusual or not _is_axis(x, dim) else x.new_empty(x.shape)
+
+
+def _is_axis(x: Tensor, dim: int) -> bool:
+    """A number has one axis to name, and no other."""
+    rank = max(x.ndim, 1)
+    return -rank <= dim < rank
 
 
 # Contractions -------------------------------------------------------------------------------------------------------
 
 
-@_kernel("mm", "bmm")
-def _product(a: Tensor, b: Tensor) -> Tensor | None:
-    if a.dtype != b.dtype or a.ndim != b.ndim or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-2]:
+def _product(rank: int, a: Tensor, b: Tensor, *result_dtype: torch.dtype) -> Tensor | None:
+    if result_dtype or a.dtype != b.dtype or a.ndim != rank or b.ndim != rank:
+        return None
+    if a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-2]:
         return None
     return a.new_empty((*a.shape[:-1], b.shape[-1]))
 
 
-@_kernel("addmm", "baddbmm")
-def _added_product(added: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> Tensor | None:
-    result = _product(a, b)
+def _added_product(rank: int, added: Tensor, a: Tensor, b: Tensor, *result_dtype: torch.dtype, **kwargs: Any) -> Tensor | None:
+    result = _product(rank, a, b, *result_dtype)
     if result is None or added.dtype != a.dtype or _broadcast([added.shape, result.shape]) != tuple(result.shape):
         return None
     return result
+
+
+for _rank, _plain, _added in ((2, "mm", "addmm"), (3, "bmm", "baddbmm")):
+    _kernel(_plain)(partial(_product, _rank))
+    _kernel(_added)(partial(_added_product, _rank))
 
 
 def _is_plain(x: Tensor) -> bool:
@@ -263,12 +302,15 @@ def _convolution(
 def _windows(
     sides: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
 ) -> list[int] | None:
-    """How many windows fit along each side; a single setting serves all sides. None when one has no room for any."""
-
-    def spread(setting: Sequence[int]) -> Sequence[int]:
-        return list(setting) * len(sides) if len(setting) == 1 else setting
-
-    rows = zip(sides, spread(kernel), spread(stride or kernel), spread(padding), spread(dilation), strict=True)
+    """How many windows fit along each side; a single setting serves all sides. None when one has no room for any, or when a
+    setting has no meaning."""
+    settings = [
+        list(setting) * len(sides) if len(setting) == 1 else list(setting)
+        for setting in (kernel, stride or kernel, padding, dilation)
+    ]
+    if any(len(setting) != len(sides) for setting in settings) or min(settings[1]) < 1:
+        return None
+    rows = zip(sides, *settings, strict=True)
     counts = [(side + 2 * pad - gap * (width - 1) - 1) // step + 1 for side, width, step, pad, gap in rows]
     return counts if min(counts) >= 1 else None
 
@@ -309,7 +351,9 @@ def _native_batch_norm(
     x: Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, momentum: float, eps: float
 ) -> tuple[Tensor, ...] | None:
     given = [tensor for tensor in (weight, bias, mean, variance) if tensor is not None]
-    if training or x.ndim < 2 or not x.is_contiguous() or x.dtype not in _FULL_PRECISION:
+    if training or mean is None or variance is None or x.ndim < 2:
+        return None
+    if not x.is_contiguous() or x.dtype not in _FULL_PRECISION:
         return None
     if any(tensor.shape != x.shape[1:2] or tensor.dtype != x.dtype for tensor in given):
         return None
@@ -319,8 +363,10 @@ def _native_batch_norm(
 @_kernel("native_layer_norm")
 def _native_layer_norm(x: Tensor, shape: Sequence[int], weight: Any, bias: Any, eps: float) -> tuple[Tensor, ...] | None:
     given = [tensor for tensor in (weight, bias) if tensor is not None]
-    unusual = not x.is_contiguous() or list(x.shape[-len(shape) :]) != list(shape) or x.dtype not in _FULL_PRECISION
-    if unusual or any(list(tensor.shape) != list(shape) or tensor.dtype != x.dtype for tensor in given):
+    unusual = not x.is_contiguous() or not shape or x.dtype not in _FULL_PRECISION
+    if unusual or list(x.shape[-len(shape) :]) != list(shape):
+        return None
+    if any(list(tensor.shape) != list(shape) or tensor.dtype != x.dtype for tensor in given):
         return None
     statistics = (*x.shape[: -len(shape)], *[1] * len(shape))
     return x.new_empty(x.shape), x.new_empty(statistics), x.new_empty(statistics)
@@ -345,17 +391,22 @@ def _avg_pool2d(
     stride: Sequence[int] = (),
     padding: Sequence[int] = (0,),
     ceil_mode: bool = False,
-    *args: Any,
+    count_include_pad: bool = True,
+    divisor: int | None = None,
 ) -> Tensor | None:
-    if ceil_mode or x.ndim != 4 or not _is_plain(x):
+    if ceil_mode or x.ndim != 4 or not _is_plain(x) or not x.is_floating_point() or 0 in x.shape or divisor == 0:
+        return None
+    if max(padding) * 2 > min(kernel):  # torch refuses some of these
         return None
     sizes = _windows(x.shape[2:], kernel, stride, padding, (1,))
     return None if sizes is None else x.new_empty((*x.shape[:2], *sizes))
 
 
 @_kernel("upsample_nearest2d")
-def _upsample(x: Tensor, size: Any, *args: Any) -> Tensor | None:
-    if size is None or x.ndim != 4 or not _is_plain(x) or min(size) < 1:
+def _upsample(x: Tensor, size: Any, *factors: Any) -> Tensor | None:
+    if size is None or len(size) != 2 or min(size) < 1 or any(isinstance(factor, list) for factor in factors):
+        return None
+    if x.ndim != 4 or not _is_plain(x) or 0 in x.shape:
         return None
     return x.new_empty((*x.shape[:2], *size))
 
@@ -370,6 +421,8 @@ def _reduction(x: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any)
     if any(not -x.ndim <= axis < x.ndim for axis in axes):
         return None
     gone = {axis % x.ndim for axis in axes}
+    if len(gone) < len(axes):
+        return None
     return x.new_empty([1 if i in gone else n for i, n in enumerate(x.shape) if keepdim or i not in gone])
 
 
@@ -424,8 +477,10 @@ def _is_channels_last(tensor: Tensor) -> bool:
 
 @_kernel("cat")
 def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
+    if not tensors or not _is_axis(tensors[0], dim):
+        return None
     first = tensors[0]
-    axis = dim % first.ndim if first.ndim else 0
+    axis = dim % max(first.ndim, 1)
     for tensor in tensors:
         if tensor.dtype != first.dtype or tensor.ndim != first.ndim or tensor.ndim in (0, 5) or _is_channels_last(tensor):
             return None

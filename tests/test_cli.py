@@ -324,7 +324,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(net: Path) -> None:
         text=True,
         start_new_session=True,
         # A shell starts its background jobs deaf to Ctrl-C, and the tests may be one.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

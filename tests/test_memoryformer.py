@@ -675,7 +675,7 @@ def test_the_command_counts_each_variant() -> None:
     assert done.returncode == 0, done.stderr
     assert "6,746,961,920" in done.stdout and "block lookup MACs" in done.stdout
     info = subprocess.run([SCRIPT, "info", "memoryformer"], capture_output=True, text=True, check=True).stdout
-    assert "1x256x512 (layer)" in info and "zero-shot average" in info
+    assert "1x256x512 (layer)" in info and "zero shot average" in info
 
 
 @pytest.mark.slow

@@ -26,20 +26,28 @@ from mixbench.models.reparameterise import reparameterise
 MODELS = ("ghostnetv2", "affnet-et", "affnet")
 
 
+def in_layout(module: nn.Module) -> nn.Module:
+    """A copy with channels-last weights."""
+    twin = copy.deepcopy(module)
+    for tensor in twin.parameters():
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
+    return twin
+
+
 def settings(module: nn.Module, x: Tensor, with_compile: bool) -> dict[str, Callable[[], Tensor]]:
     """Every setting as a call without arguments."""
     folded = reparameterise(module)
-    last = torch.channels_last
-    flat = x.to(memory_format=last)
+    flat = x.to(memory_format=torch.channels_last)
     forms: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
         "eager": (module, x),
-        "channels-last": (copy.deepcopy(module).to(memory_format=last), flat),
+        "channels-last": (in_layout(module), flat),
         "folded": (folded, x),
-        "folded, channels-last": (copy.deepcopy(folded).to(memory_format=last), flat),
+        "folded, channels-last": (in_layout(folded), flat),
     }
     if with_compile:
         forms["folded, compiled"] = (torch.compile(folded), x)
-        forms["folded, channels-last, compiled"] = (torch.compile(copy.deepcopy(folded).to(memory_format=last)), flat)
+        forms["folded, channels-last, compiled"] = (torch.compile(in_layout(folded)), flat)
     return {name: partial(form, value) for name, (form, value) in forms.items()}
 
 

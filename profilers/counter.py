@@ -112,6 +112,9 @@ def count_call(module: nn.Module, *args: Any, train: bool = False, notes: tuple[
     Args:
         train: run the backward pass too, from a gradient for each output that has one. The module's own train or eval mode
             is left as it is.
+
+    A module whose cost depends on values may define ``cost_note()``, a text on the call it has just served; it is among the
+    notes of the count.
     """
     module = getattr(module, "_orig_mod", module)  # a compiled module hides its operators, its original shows them
     names = {id(child): name for name, child in module.named_modules()}
@@ -129,6 +132,7 @@ def count_call(module: nn.Module, *args: Any, train: bool = False, notes: tuple[
     tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs, list(module.parameters()))) if isinstance(leaf, Tensor)]
     device = next((tensor.device.type for tensor in tensors), "cpu")
     tree = _tree(module, watch)
+    notes = (*notes, *_cost_notes(names, module))
     return Count(tree, device, watch.spent[False], watch.spent[True], _params_bn_folded(module, tree.total_params), notes)
 
 
@@ -285,6 +289,14 @@ def run_backward(output: Any) -> None:
     with torch.utils._python_dispatch._disable_current_modes():
         seeds = [torch.ones_like(root) for root in roots]
     torch.autograd.backward(roots, seeds)
+
+
+def _cost_notes(names: dict[int, str], module: nn.Module) -> Iterator[str]:
+    """What modules say of the run that they have just made: one may define ``cost_note()``, a text or nothing to say."""
+    for child in module.modules():
+        note = getattr(child, "cost_note", None)
+        if callable(note) and (text := note()):
+            yield f"{names[id(child)]}: {text}" if names[id(child)] else text
 
 
 def _tree(module: nn.Module, watch: _Watch) -> CostTree:

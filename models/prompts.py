@@ -1,9 +1,9 @@
 """Graphs written into a sequence of tokens: trees of mentions in a prompt, any graph with token spans, and perturbed trees.
 
-Source: "Attention Mechanisms Perspective: Exploring LLM Processing of Graph-Structured Data", ICML 2025 (arXiv 2505.02130), and
-the authors' code (github.com/millioniron/LLM_exploration). No torch here.
+Source: Guan et al., "Attention Mechanisms Perspective: Exploring LLM Processing of Graph-Structured Data", ICML 2025 (arXiv
+2505.02130), and the authors' code (github.com/millioniron/LLM_exploration). No torch here.
 
-A prompt is text, the centre, text, then each neighbour followed by the list of its own neighbours, text, the centre again, text.
+A prompt is text, the centre, text, each neighbour followed by the list of its own neighbours, text, the centre again, text.
 Every mention of a node is one token. A node that is met twice is two mentions, which nothing links.
 """
 
@@ -174,7 +174,7 @@ def redistribute(tree: PromptTree, random: Random) -> PromptTree:
 
 
 def replace_by_strangers(tree: PromptTree, others: Sequence[PromptTree], random: Random, rounds: int = ROUNDS) -> PromptTree:
-    """Perturbation IV: in each round a random neighbour or child becomes a random node of another prompt; the tree keeps its shape.
+    """Perturbation IV: in each round a random neighbour or child becomes a random node of another prompt, where it stands.
 
     Raises:
         BadInput: when the other prompts hold no node.

@@ -1,7 +1,7 @@
 """Graph windows: which token may attend to which, when some tokens are nodes of a graph; as masks, and as work to be done.
 
-Source: arXiv 2505.02130 (ICML 2025), its window family (k, direction) between fixed links and full attention; the rule is
-the paper's, and the released code's slips (k = 0, neighbours without children) are not repeated.
+Source: Guan et al., ICML 2025 (arXiv 2505.02130), its "graph linkage horizon": a family (k, direction) between fixed links and
+full attention. The rule is the paper's; the released code's slips (k = 0, neighbours without children) are not repeated.
 
 Letters: S tokens, N nodes, G row blocks of a group, R rows of a block, K keys of a block.
 """
@@ -170,12 +170,12 @@ def plan_window(allowed: Tensor, graph: TokenGraph) -> WindowPlan:
     groups, places, end = [], torch.full((size,), -1, dtype=torch.int64, device="cpu"), 0
     for (row_count, key_count), blocks in sorted(batches.items()):
         queries = _table([rows for rows, _ in blocks], row_count)
-        keys = _table([keys for _, keys in blocks], key_count)
+        seen = _table([keys for _, keys in blocks], key_count)
         filling = (
             torch.arange(key_count, device="cpu") >= torch.tensor([len(keys) for _, keys in blocks], device="cpu")[:, None]
         )
-        mask = allowed[queries[:, :, None], keys[:, None, :]] & ~filling[:, None, :]
-        groups.append(RowGroup(queries, keys, None if mask.all() else mask))
+        mask = allowed[queries[:, :, None], seen[:, None, :]] & ~filling[:, None, :]
+        groups.append(RowGroup(queries, seen, None if mask.all() else mask))
         places[queries.flatten()] = torch.arange(end, end + queries.numel(), device="cpu")
         end += queries.numel()
     places[places < 0] = end

@@ -1,9 +1,9 @@
 """Graph attention windows in a causal decoder: node tokens attend to nodes at most k links away, text stays causal.
 
-Source: "Attention Mechanisms Perspective: Exploring LLM Processing of Graph-Structured Data", ICML 2025 (arXiv 2505.02130), and
-the authors' code (github.com/millioniron/LLM_exploration), which varies the attention mask of LLaMA2-7B (Touvron et al., arXiv
-2307.09288) tuned on graphs that are written into the prompt. The paper studies a mask, not a new network; the decoder here is
-LLaMA's, and apart from the node tokens its state dict has the keys and shapes of Hugging Face's LLaMA checkpoints.
+Source: Guan et al., "Attention Mechanisms Perspective: Exploring LLM Processing of Graph-Structured Data", ICML 2025 (arXiv
+2505.02130), and the authors' code (github.com/millioniron/LLM_exploration), which varies the attention mask of
+LLaMA2-7B (Touvron et al., arXiv 2307.09288) tuned on graphs that are written into the prompt. The paper studies a mask, not a
+new network; the decoder here is LLaMA's, and apart from the node tokens its state dict has the keys and shapes of Hugging Face's LLaMA checkpoints.
 `models/windows.py` has the mask itself, `models/prompts.py` the prompt, `profilers/attention_maps.py` the paper's analyses.
 
 Letters: B batch, S tokens, H heads, D width of a head, G row blocks of a group, R rows and K keys of a block, k hops.
@@ -28,7 +28,7 @@ FAMILY = Family(
         "everything; k runs from fixed links (1), as in a graph network, to full attention (twice the tree's depth)."
     ),
     task="node classification by a language model",
-    paper='"Attention Mechanisms Perspective: Exploring LLM Processing of Graph-Structured Data", ICML 2025',
+    paper='Guan et al., "Attention Mechanisms Perspective: Exploring LLM Processing of Graph-Structured Data", ICML 2025',
     paper_url="https://arxiv.org/abs/2505.02130",
     repository="https://github.com/millioniron/LLM_exploration",
     inputs=(TensorSpec((1, 177), "int64"),),
@@ -51,7 +51,7 @@ FAMILY = Family(
         "The window is about learning, not speed: of the 177 tokens of the default prompt 73 are inside it, and at k = 1 it "
         "keeps 84 % of the causal cells; the templates of real prompts, of 70 to 130 text tokens, keep more.",
         "A dense mask executes all S x S cells whatever it blocks; path=sparse pays from about a thousand node tokens on.",
-        "Tokens past the prompt, such as generated ones, are text and attend to everything before them, as in the released code.",
+        "Tokens past the prompt, such as generated ones, are text and attend to all before them, as in the released code.",
         "A bidirectional window rules out a key-value cache for the prompt that grows token by token: prefill it in one piece.",
         "The head scores text tokens only. Node vectors are given, so they are not trained.",
     ),
@@ -82,6 +82,7 @@ class GraphWindow(nn.Module):
     """
 
     allowed: Tensor
+    rows: Tensor
 
     def __init__(self, graph: TokenGraph, k: int = 1, direction: Direction = "uni", path: str = "dense") -> None:
         super().__init__()
@@ -309,7 +310,7 @@ class GraphWindowDecoder(nn.Module):
         self.lm_head = nn.Linear(width, vocabulary, bias=False)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits. A mask, bool or additive and broadcastable to (B, H, S, S), replaces the window, for instance when exporting."""
+        """Logits. A mask, bool or additive, broadcastable to (B, H, S, S), replaces the window, for instance when exporting."""
         return self.lm_head(self.model(ids, mask))
 
     @torch.no_grad()
@@ -326,6 +327,7 @@ class GraphWindowDecoder(nn.Module):
         x, rotation = self.model.start(ids)
         maps = []
         for layer in self.model.layers:
+            assert isinstance(layer, GraphWindowBlock)
             maps.append(layer.self_attn.weights(layer.input_layernorm(x), rotation, mask).mean(1))
             x = layer(x, rotation, mask)
         return torch.stack(maps)

@@ -97,8 +97,8 @@ def ks_statistic(a: Tensor, b: Tensor) -> float:
     """The largest distance between two empirical distribution functions; exact, ties included."""
     a, b = (sample.flatten().double().sort().values for sample in (a, b))
     points = torch.cat((a, b))
-    shares = [torch.searchsorted(sample, points, right=True) / len(sample) for sample in (a, b)]
-    return float((shares[0].double() - shares[1].double()).abs().max())
+    first, second = (torch.searchsorted(sample, points, right=True).double() / len(sample) for sample in (a, b))
+    return float((first - second).abs().max())
 
 
 def ks_p_value(statistic: float, first: int, second: int) -> float:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mixbench
-from mixbench.models import PromptTree, TokenGraph
+from mixbench.models import GraphWindowDecoder, PromptTree, TokenGraph
 from mixbench.models.errors import BadInput
 from mixbench.models.windows import hop_distance, window_mask
 from mixbench.profilers.attention_maps import (
@@ -257,10 +257,11 @@ def test_attention_by_place_pools_children_by_their_place_in_the_list() -> None:
 
 def test_a_model_can_be_looked_at_from_its_maps_to_its_figures() -> None:
     case = mixbench.build("graphwindow", device="cpu", k=2, layers=2, width=32, heads=2, hidden=32, vocabulary=50)
+    assert isinstance(case.module, GraphWindowDecoder)
     graph = case.module.window.graph
     ids = torch.randint(1, 50, (1, 177), generator=torch.Generator().manual_seed(0))
-    for node, (start, _) in enumerate(graph.spans):
-        ids[0, start] = 50 + node
+    for number, (start, _) in enumerate(graph.spans):
+        ids[0, start] = 50 + number
     maps = case.module.attention_maps(ids)[:, 0]
     node, text = node_and_text_means(maps, case.module.window.allowed, graph)
     assert (len(node), len(text)) == (2 * 73, 2 * 104)

@@ -1,9 +1,10 @@
 """Graph attention windows in a causal decoder: node tokens attend to nodes at most k links away, text stays causal.
 
 Source: Guan et al., "Attention Mechanisms Perspective: Exploring LLM Processing of Graph-Structured Data", ICML 2025 (arXiv
-2505.02130), and the authors' code (github.com/millioniron/LLM_exploration), which varies the attention mask of
-LLaMA2-7B (Touvron et al., arXiv 2307.09288) tuned on graphs that are written into the prompt. The paper studies a mask, not a
-new network; the decoder here is LLaMA's, and apart from the node tokens its state dict has the keys and shapes of Hugging Face's LLaMA checkpoints.
+2505.02130), and the authors' code (github.com/millioniron/LLM_exploration), which varies the attention mask of LLaMA2-7B
+(Touvron et al., arXiv 2307.09288) tuned on graphs that are written into the prompt. The paper studies a mask, not a new
+network; the decoder here is LLaMA's, and apart from the node tokens its state dict has the keys and shapes of Hugging Face's
+LLaMA checkpoints.
 `models/windows.py` has the mask itself, `models/prompts.py` the prompt, `profilers/attention_maps.py` the paper's analyses.
 
 Letters: B batch, S tokens, H heads, D width of a head, G row blocks of a group, R rows and K keys of a block, k hops.

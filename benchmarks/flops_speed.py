@@ -4,7 +4,7 @@
   fvcore    counting GhostNetV2 with fvcore against counting it with mixbench, in one process, alternating
   decoder   building and counting a decoder of 7 billion parameters at 2,048 tokens, in a fresh process: seconds and MB
 
-Run: ./dev bench, or python benchmarks/flops_speed.py [--rounds N].
+Run: ./dev bench, or python benchmarks/flops_speed.py [--rounds N | --quick].
 """
 
 import argparse
@@ -66,7 +66,9 @@ def main() -> None:
     """Print the three lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=11, help="pairs for each ratio")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--quick", action="store_true", help="three pairs")
+    arguments = parser.parse_args()
+    rounds = 3 if arguments.quick else arguments.rounds
 
     counting = process(str(SCRIPT), "flops", "ghostnetv2")
     importing = process(sys.executable, "-c", "import torch")

@@ -86,6 +86,12 @@ Weights = Annotated[
     Path | None,
     typer.Option("--weights", metavar="FILE", help="Load this checkpoint: .pth or .safetensors.", rich_help_panel=MODEL),
 ]
+Reparameterised = Annotated[
+    bool,
+    typer.Option(
+        "--reparameterised", metavar="", help="The inference form: batch norms folded, where exact.", rich_help_panel=MODEL
+    ),
+]
 Input = Annotated[
     list[str] | None,
     typer.Option(

@@ -34,6 +34,10 @@ class Case:
     """The workload as it was asked for, with the model's own example inputs still to be made."""
     notes: tuple[str, ...] = ()
     weights: Path | None = None
+    reparameterised: bool = False
+    """Whether the module is the inference form, see `reparameterise.reparameterise`."""
+    weight_bytes: int = 0
+    """What the weights take while the model is built, on whatever device."""
 
     def on(self, device: str) -> "Case":
         """The same case built anew on another device, with real values if it is not meta.
@@ -42,8 +46,8 @@ class Case:
             CannotMeasure: when the model would not fit into the free memory.
         """
         if device != "meta":
-            _check_memory(self.module, self.spec.name)
-        return build(self.spec, self.request, device, self.weights)
+            _check_memory(self.weight_bytes, self.spec.name)
+        return _build(self.spec, self.request, device, self.weights, self.reparameterised)
 
 
 def build(
@@ -51,6 +55,7 @@ def build(
     workload: Workload | None = None,
     device: str = "meta",
     weights: Path | None = None,
+    reparameterised: bool = False,
     **settings: Any,
 ) -> Case:
     """Build a model and its example inputs.
@@ -60,29 +65,61 @@ def build(
         workload: inputs, batch, dtype, mode and seed; without inputs the model's own example.
         device: ``meta``, ``cpu`` or any other of torch's.
         weights: a checkpoint to load, see `weights.load_weights`.
+        reparameterised: take the inference form, with batch norms folded; not for training.
         settings: keyword arguments for the factory, such as ``width=0.75``.
 
     Raises:
         BadInput: when the factory raises, makes no module, or no example inputs are known.
+        CannotMeasure: when the model would not fit into the free memory, before any of it is taken.
     """
     if settings and not isinstance(model, str):
         raise BadInput("settings go into the spec when a spec is given", "call resolve(name, settings)")
     spec = resolve(model, settings) if isinstance(model, str) else model
     workload = workload or Workload()
+    if torch.device(device).type == "cpu":
+        _check_size(spec, workload)
+    return _build(spec, workload, device, weights, reparameterised)
+
+
+def _build(spec: ModelSpec, workload: Workload, device: str, weights: Path | None, reparameterised: bool) -> Case:
     made, notes = _call_factory(spec, device, workload.seed)
-    module, given = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    module, given = _unpack(made)
     _check_module(module, spec.name)
     if weights is not None:
         from .weights import load_weights
 
         if unwrapped := load_weights(module, weights):
             notes.append(f"weights of {weights}: {unwrapped}")
+    weight_bytes = _weight_bytes(module, workload)
+    if reparameterised:
+        if workload.mode == "train":
+            raise BadInput("a reparameterised model is for inference and can't be trained", "leave one of the two out")
+        from .reparameterise import reparameterise
+
+        module = reparameterise(module)
     dtype = getattr(torch, workload.dtype)
     module = module.to(dtype=dtype).train(workload.mode == "train")
     if any(parameter.device.type != device for parameter in module.parameters()):
-        module = module.to(device)
+        module = _moved(module, device, spec.name)
     specs, args, kwargs = _inputs(spec, module, given, workload, torch.device(device))
-    return Case(spec, workload.resolved(specs), device, module, args, kwargs, workload, tuple(notes), weights)
+    return Case(
+        spec,
+        workload.resolved(specs),
+        device,
+        module,
+        args,
+        kwargs,
+        workload,
+        tuple(notes),
+        weights,
+        reparameterised,
+        weight_bytes,
+    )
+
+
+def _unpack(made: Any) -> tuple[Any, Any]:
+    """A factory's result as the module and its example inputs, None where it gives none."""
+    return made if isinstance(made, tuple) and len(made) == 2 else (made, None)
 
 
 def _call_factory(spec: ModelSpec, device: str, seed: int) -> tuple[Any, list[str]]:
@@ -126,12 +163,43 @@ def _check_module(module: Any, name: str) -> None:
         raise BadInput(f"{name} builds {type(module).__name__}, which has no forward()", "define forward() on its class")
 
 
-def _check_memory(module: nn.Module, name: str) -> None:
+def _moved(module: nn.Module, device: str, name: str) -> nn.Module:
+    try:
+        return module.to(device)
+    except NotImplementedError as error:  # a factory that builds on meta itself, or returns one module again and again
+        what = f"{name} has parameters on meta, which hold no values for {device}"
+        raise BadInput(what, "let the factory make the module anew, on no device of its own") from error
+
+
+def _check_size(spec: ModelSpec, workload: Workload) -> None:
+    """Build on meta, which takes no memory, to see whether the real model would fit; what fails here fails again later."""
+    factory = spec.factory()  # imports the user's file, whose own tensors are to be real
+    torch.manual_seed(workload.seed)
+    try:
+        with meta.building():
+            module, _ = _unpack(factory(**spec.settings))
+    except Exception:  # noqa: BLE001 - whatever the factory dislikes about meta
+        return
+    if isinstance(module, nn.Module):
+        _check_memory(_weight_bytes(module, workload, only_meta=True), spec.name)
+
+
+def _weight_bytes(module: nn.Module, workload: Workload, only_meta: bool = False) -> int:
+    """Bytes of a fresh module's weights, before or after they are cast to the workload's dtype, whichever are more.
+
+    Args:
+        only_meta: leave out what has its memory already, such as a module that the user's file has made.
+    """
+    cast = getattr(torch, workload.dtype).itemsize
+    tensors = [t for t in (*module.parameters(), *module.buffers()) if not nn.parameter.is_lazy(t)]
+    sizes = (max(t.element_size(), cast) if t.is_floating_point() else t.element_size() for t in tensors)
+    return sum(t.numel() * size for t, size in zip(tensors, sizes, strict=True) if t.is_meta or not only_meta)
+
+
+def _check_memory(needed: int, name: str) -> None:
     """Refuse to allocate what is not free, before trying."""
     import psutil
 
-    tensors = [t for t in (*module.parameters(), *module.buffers()) if not nn.parameter.is_lazy(t)]
-    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     free = psutil.virtual_memory().available
     if needed > 0.8 * free:
         what = f"{name} holds {needed / 1e9:.1f} GB of weights, and {free / 1e9:.1f} GB of memory are free"
@@ -153,10 +221,7 @@ def _inputs(
 ) -> tuple[tuple[TensorSpec, ...], tuple[Any, ...], dict[str, Any]]:
     """The example inputs, from the first source that has them: the user, the factory, its companion, the module."""
     dtype = getattr(torch, workload.dtype)
-    specs = workload.inputs
-    if not specs and spec.family is not None:
-        specs = spec.family.inputs
-    if specs:
+    if specs := workload.inputs or spec.example_inputs:
         if workload.batch is not None:
             specs = tuple(replace(s, shape=(workload.batch, *s.shape[1:])) if s.shape else s for s in specs)
         generator = torch.Generator().manual_seed(workload.seed)

@@ -7,7 +7,8 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from copy import deepcopy
+from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -105,14 +106,18 @@ def _load_factory(place: str, name: str) -> Callable[..., Any]:
         kind = type(found).__name__
         raise BadInput(f"{place}:{name} is a {kind}, which builds no model", "name a function, a class or a module")
 
+    # An nn.Module is callable as well, but it is the model already; asking by name keeps torch out of this file.
+    if any(kind.__module__ == "torch.nn.modules.module" for kind in type(found).__mro__):
+        # A copy, since a case moves its module to meta and the values have to last for the next case.
+        return lambda: deepcopy(found)
+
+    @wraps(found, updated=())  # so that its settings can be checked before it is called
     def build(**settings: Any) -> Any:
         # Imports that the factory makes late have to find its neighbours too.
         with _importable(place):
             return found(**settings)
 
-    # An nn.Module is callable as well, but it is the model already; asking by name keeps torch out of this file.
-    is_model = any(kind.__module__ == "torch.nn.modules.module" for kind in type(found).__mro__)
-    return (lambda **settings: found) if is_model else build
+    return build
 
 
 def _load_module(place: str) -> ModuleType:

@@ -31,14 +31,16 @@ class TensorSpec:
         Raises:
             BadInput: when the text has another form.
         """
-        name, _, rest = text.rpartition("=")
-        shape, _, dtype = rest.partition(":")
+        name, named, rest = text.rpartition("=")
+        shape, typed, dtype = rest.partition(":")
+        if named and not name.isidentifier():
+            raise BadInput(f"input {text!r} has no parameter's name before its '='", "write NAME=SHAPE, or the shape alone")
         sizes = shape.replace("×", "x").split("x")
         if not all(size.isascii() and size.isdigit() for size in sizes):
             raise BadInput(f"input {text!r} is not a shape", "write sizes joined by x, such as 1x3x224x224 or 1x128:int64")
         if any(int(size) == 0 for size in sizes):
             raise BadInput(f"input {text!r} has a side of 0", "every size has to be at least 1")
-        if dtype and dtype not in INPUT_DTYPES:
+        if typed and dtype not in INPUT_DTYPES:
             raise BadInput(f"input {text!r} has no known dtype", f"one of {', '.join(INPUT_DTYPES)}")
         return cls(tuple(map(int, sizes)), dtype, name)
 
@@ -106,10 +108,11 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A published size of an architecture: the settings that build it, and its figures."""
+    """A published size of an architecture: the settings that build it, its figures, and its inputs if not the family's."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
+    inputs: tuple[TensorSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +147,9 @@ class ModelSpec:
     variant: Variant | None = None
     companion_inputs: Callable[[], Any] | None = None
     """A user's ``<factory>_inputs`` function, when there is one."""
+
+    @property
+    def example_inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs that the variant or else its family is published with; empty for a user's own model."""
+        variant = self.variant.inputs if self.variant else ()
+        return variant or (self.family.inputs if self.family else ())

@@ -2,6 +2,8 @@
 
 import argparse
 import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from .errors import BadInput, first_line
 
-_WRAPPERS = ("state_dict_ema", "state_dict", "model_ema", "model", "module")
+_WRAPPERS = ("state_dict_ema", "ema_state_dict", "state_dict", "model_state_dict", "model_ema", "model", "module")
 _SHOWN = 5
 
 
@@ -33,6 +35,8 @@ def load_weights(module: nn.Module, path: str | Path) -> str:
     state, unwrapped = _unwrap(_read(path), path)
     _check_fit(module, state, path)
     on_meta = any(parameter.is_meta for parameter in module.parameters())
+    if on_meta:  # tensors that are assigned keep their dtype, those that are copied take the model's
+        state = {key: state[key].to(tensor.dtype) for key, tensor in module.state_dict().items()}
     module.load_state_dict(state, assign=on_meta)
     return unwrapped
 
@@ -48,26 +52,21 @@ def _read(path: Path) -> Any:
             raise BadInput(f"{path} is not a safetensors file: {first_line(error)}", "download it again") from error
     try:
         # timm and the GhostNet authors keep their training arguments beside the weights; a Namespace is inert data.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            what = f"{path} holds more than weights, and loading it would run code: {_culprit(error)}"
+    except Exception as error:  # a broken file makes torch's reader fail in any way
+        if asked := re.search(r"GLOBAL (\S+)", str(error)):
+            what = f"{path} holds more than weights, and loading it would run code: it asks for {asked[1]}"
             raise BadInput(what, "save its state_dict alone, or convert it to .safetensors where you trust it") from error
-        raise BadInput(f"{path} is not a checkpoint: {first_line(error)}", "give a .pth or .safetensors file") from error
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        raise BadInput(f"{path} is not a checkpoint: {first_line(error)}", "give a .pth or .safetensors file") from error
-
-
-def _culprit(error: BaseException) -> str:
-    """The line of torch's long message that names what the pickle asked for."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in lines if "GLOBAL" in line or "Unsupported" in line), lines[0])
+        # An UnpicklingError of torch advises to load the file unsafely, which is no advice for a file like this.
+        reason = "torch cannot unpickle it" if isinstance(error, pickle.UnpicklingError) else first_line(error)
+        raise BadInput(f"{path} is not a checkpoint: {reason}", "give a .pth or .safetensors file") from error
 
 
 def _unwrap(data: Any, path: Path) -> tuple[dict[str, Tensor], str]:
     steps: list[str] = []
-    while isinstance(data, Mapping) and not any(isinstance(value, Tensor) for value in data.values()):
+    while isinstance(data, Mapping):
         key = next((key for key in _WRAPPERS if isinstance(data.get(key), Mapping)), None)
         if key is None:
             break
@@ -88,7 +87,7 @@ def _check_fit(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> No
     faults += [
         f"{key} is {_shape(state[key])} in the file and {_shape(own[key])} in the model"
         for key in own
-        if key in state and state[key].shape != own[key].shape
+        if key in state and not nn.parameter.is_lazy(own[key]) and state[key].shape != own[key].shape
     ]
     if faults:
         shown = "; ".join(faults[:_SHOWN]) + (f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else "")

@@ -14,6 +14,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
+
+import mixbench.models as mixbench_models
 
 SCRIPT = Path(sys.executable).with_name("mixbench")
 
@@ -84,6 +87,11 @@ def slow():
     import time
     print("ready", flush=True)
     time.sleep(60)
+
+def waits():
+    import time
+    time.sleep(3)
+    return nn.Linear(4, 4), torch.zeros(1, 4)
 
 def headless():
     return nn.Module(), torch.zeros(1)
@@ -310,7 +318,13 @@ def test_a_closed_pipe_is_quiet() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes and signals")
 def test_ctrl_c_ends_with_130_and_no_traceback(net: Path) -> None:
     process = subprocess.Popen(
-        [SCRIPT, "flops", f"{net}:slow"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [SCRIPT, "flops", f"{net}:slow"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell starts its background jobs deaf to Ctrl-C, and the tests may be one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -393,3 +407,48 @@ def test_completion_offers_model_names() -> None:
 def test_python_dash_m_is_the_same_command() -> None:
     done = subprocess.run([sys.executable, "-m", "mixbench", "--version"], capture_output=True, text=True)
     assert done.stdout == mixbench("--version").stdout
+
+
+def test_weights_of_another_model_are_refused_with_the_keys_that_do_not_fit(tmp_path: Path) -> None:
+    torch.save(mixbench_models.GhostNet().state_dict(), tmp_path / "v1.pth")
+    error, hint = failure("flops", "ghostnetv2", "--weights", str(tmp_path / "v1.pth"))
+    assert "252 of 764 entries: missing blocks.2.0.ghost1.short_conv.0.weight" in error
+    assert "width, num_classes" in hint
+    assert mixbench("flops", "ghostnet", "--weights", str(tmp_path / "v1.pth")).returncode == 0
+
+
+def test_a_checkpoint_that_wants_to_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    class Malicious:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"state_dict": Malicious()}, tmp_path / "bad.pth")
+    error, _ = failure("flops", "ghostnetv2", "--weights", str(tmp_path / "bad.pth"))
+    assert "would run code" in error
+    assert "mkdir" in error
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_too_large_for_memory_is_counted() -> None:
+    decoder = Path(__file__).resolve().parent.parent / "benchmarks" / "decoder.py"
+    (found,) = record(f"{decoder}:seven_billion")["models"]
+    tokens, width, hidden, vocabulary = 2048, 4096, 11008, 32000
+    layer = tokens * (4 * width * width + 3 * width * hidden) + 2 * tokens * tokens * width
+    assert found["totals"]["macs"] == 32 * layer + tokens * width * vocabulary
+    assert found["totals"]["params"] == 6738415616
+    assert (found["device"], found["uncounted"]) == ("meta", [])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")
+def test_progress_shows_on_a_terminal_only_and_goes_away(net: Path) -> None:
+    import pty
+
+    controller, terminal = pty.openpty()
+    command = [str(SCRIPT), "flops", f"{net}:waits"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, timeout=120)
+    os.close(terminal)
+    said = os.read(controller, 100_000).decode()
+    os.close(controller)
+    assert f"counting {net}:waits" in said.replace("\r\n", "")
+    assert "counting" not in done.stdout
+    assert mixbench("flops", f"{net}:waits").stderr == ""

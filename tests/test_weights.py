@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -53,12 +54,18 @@ def refusal(path: Path | str, module: nn.Module | None = None) -> BadInput:
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.pt", "ck_net_10.pth.tar", "pytorch_model.bin"])
-def test_a_plain_state_dict_loads_whatever_its_file_is_called(
-    name: str, state: dict[str, Tensor], tmp_path: Path
-) -> None:
+def test_a_plain_state_dict_loads_whatever_its_file_is_called(name: str, state: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(state, tmp_path / name)
     module = net()
     assert mixbench.load_weights(module, tmp_path / name) == ""
+    assert_holds(module, state)
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_the_pickle_protocol_makes_no_noise(protocol: int, state: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "net.pth", pickle_protocol=protocol)
+    module = net()
+    mixbench.load_weights(module, tmp_path / "net.pth")  # a warning would be an error here
     assert_holds(module, state)
 
 
@@ -81,7 +88,7 @@ def test_safetensors_load(state: dict[str, Tensor], tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrapper", ["state_dict", "model", "state_dict_ema", "model_ema", "module"])
 def test_wrapped_state_dicts_are_taken_out_and_said(wrapper: str, state: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "wrapped.pth"
-    torch.save({"epoch": 450, "arch": "net", wrapper: state, "metric": 0.753}, path)
+    torch.save({"epoch": 450, "arch": "net", wrapper: state, "metric": 0.753, "loss": torch.tensor(0.5)}, path)
     module = net()
     assert wrapper in mixbench.load_weights(module, path)
     assert_holds(module, state)
@@ -128,14 +135,32 @@ def test_weights_fill_a_model_on_meta(ending: str, state: dict[str, Tensor], tmp
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int8])
+def test_values_take_the_models_dtype(dtype: torch.dtype, device: str, tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2, 3, dtype=dtype), "bias": torch.zeros(2)}, tmp_path / "half.pth")
+    module = nn.Linear(3, 2, device=device)
+    mixbench.load_weights(module, tmp_path / "half.pth")
+    assert torch.equal(module.weight, torch.ones(2, 3))
+    assert module.weight.requires_grad
+
+
+def test_a_lazy_layer_takes_its_size_from_the_file(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2, 3), "bias": torch.zeros(2)}, tmp_path / "linear.pth")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls lazy modules a new feature
+        module = nn.LazyLinear(2)
+    mixbench.load_weights(module, tmp_path / "linear.pth")
+    assert torch.equal(module.weight, torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_a_built_case_holds_the_weights(device: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     source = GhostNet(width=0.25).eval()
-    torch.save(
-        {"state_dict": {f"module.{key}": value for key, value in source.state_dict().items()}}, tmp_path / "g.pth.tar"
-    )
+    torch.save({"state_dict": {f"module.{key}": value for key, value in source.state_dict().items()}}, tmp_path / "g.pth.tar")
     case = mixbench.build("ghostnet", device=device, weights=tmp_path / "g.pth.tar", width=0.25)
     assert case.weights == tmp_path / "g.pth.tar"
+    assert any("'state_dict'" in note and "'module.'" in note for note in case.notes)
     assert {parameter.device.type for parameter in case.module.parameters()} == {device}
     real = case.on("cpu")
     assert_holds(real.module, source.state_dict())
@@ -219,6 +244,8 @@ def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(
     error = refusal(tmp_path / name, module)
     assert isinstance(error, mixbench.MixbenchError)
     assert not made.exists()
+    if save is torch.save and name != "evil.safetensors":
+        assert f"would run code: it asks for {os.mkdir.__module__}.mkdir" in error.what
 
 
 def test_the_trap_would_have_sprung(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ def flops(
     train: options.Train = False,
     kwarg: options.Kwarg = None,
     weights: options.Weights = None,
+    reparameterised: options.Reparameterised = False,
     depth: Annotated[
         int | None,
         typer.Option("--depth", metavar="N", min=0, help="Show modules down to this depth.", rich_help_panel=options.OUTPUT),
@@ -77,7 +78,7 @@ def flops(
     results = []
     for spec in specs:
         with working(f"counting {spec.name}"):
-            case = build(spec, workload, weights=weights)
+            case = build(spec, workload, weights=weights, reparameterised=reparameterised)
             counted = count(case)
             opinions = tuple(second_opinion(case, counted, name) for name in dict.fromkeys(verify or []))
             results.append(result_of(case, counted, opinions))

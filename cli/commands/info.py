@@ -29,7 +29,7 @@ def info(model: options.Model, json: options.Json = False, output: options.Outpu
     from rich.text import Text
 
     from ...models.lookup import resolve
-    from ...profilers.runs.run import LABELS
+    from ...profilers.runs.run import label_of
     from ..views import emit
 
     how = emit.choose(json, False, output)
@@ -50,12 +50,13 @@ def info(model: options.Model, json: options.Json = False, output: options.Outpu
             if not variant.published:
                 figures.add_row(*map(Text, (label, settings, "none published", "", "")))
             for item in variant.published:
-                words = (label, settings, LABELS[item.metric], item.figure, item.source)
+                words = (label, settings, label_of(item.metric), item.figure, item.source)
                 figures.add_row(*map(Text, words))
                 label = settings = ""
+        own = [f"{', '.join(map(str, variant.inputs))} ({key})" for key, variant in family.variants.items() if variant.inputs]
         facts = [
             ("task", family.task),
-            ("input", ", ".join(map(str, family.inputs))),
+            ("input", "; ".join([", ".join(map(str, family.inputs)), *own])),
             ("supports", "; ".join(family.supports)),
             ("paper", f"{family.paper}, {family.paper_url}"),
             ("code", family.repository),

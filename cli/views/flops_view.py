@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ...profilers.runs.run import LABELS, ModelResult, Run
+from ...profilers.runs.run import ModelResult, Run, label_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -118,7 +118,7 @@ def _published(result: ModelResult) -> "Table":
     table.columns[4].justify = "left"
     for item in result.published:
         cells = (item.published, item.ours, f"{item.difference_percent:+.2f} %", item.explanation)
-        _row(table, LABELS[item.metric], *cells, style=None if item.agrees else "yellow")
+        _row(table, label_of(item.metric), *cells, style=None if item.agrees else "yellow")
     table.caption = f"source: {'; '.join(dict.fromkeys(item.source for item in result.published))}"
     table.caption_justify = "left"
     return table

@@ -198,6 +198,8 @@ class GhostBottleneck(nn.Module):
     Shapes: (B, inputs, H, W) to (B, outputs, ceil(H / stride), ceil(W / stride)).
     """
 
+    folds = (("conv_dw", "bn_dw"),)
+
     def __init__(
         self, inputs: int, hidden: int, outputs: int, kernel: int, stride: int, se_ratio: float, attention: bool
     ) -> None:
@@ -227,6 +229,8 @@ class GhostBottleneck(nn.Module):
 class _ConvBnAct(nn.Module):
     """1x1 convolution, batch norm, ReLU, under the names that the released checkpoints use."""
 
+    folds = (("conv", "bn1"),)
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv, self.bn1 = _conv_bn(inputs, outputs, 1)
@@ -248,6 +252,8 @@ class GhostNet(nn.Module):
     Raises:
         RuntimeError: with attention, on images with a side below 33 pixels.
     """
+
+    folds = (("conv_stem", "bn1"),)
 
     def __init__(
         self,
@@ -296,8 +302,6 @@ class GhostNetV2(GhostNet):
         super().__init__(width, num_classes, dropout, in_channels, attention=True)
 
 
-def build(
-    width: float = 1.0, num_classes: int = 1000, dropout: float = 0.2, in_channels: int = 3
-) -> GhostNetV2:
+def build(width: float = 1.0, num_classes: int = 1000, dropout: float = 0.2, in_channels: int = 3) -> GhostNetV2:
     """GhostNetV2 with PyTorch's default initialisation, as the authors' code leaves it."""
     return GhostNetV2(width, num_classes, dropout, in_channels)

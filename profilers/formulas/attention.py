@@ -18,7 +18,7 @@ _SOFTMAX, _SOFTMAX_BACKWARD = 5, 4
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: bool = False) -> Cost:
-    """One attention: q (..., H, L, E), k (..., H', S, E), v (..., H', S, D); scaling of q and k, softmax and mask elementwise."""
+    """One attention of q (..., H, L, E), k (..., G, S, E), v (..., G, S, D). Scaling, softmax and mask are elementwise."""
     rows = prod(q.shape[:-1])
     keys, size, value_size = k.shape[-2], q.shape[-1], v.shape[-1]
     scores = rows * keys
@@ -29,18 +29,30 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: bool = False) -> Cost:
     )
 
 
-@formula(
-    "aten::_scaled_dot_product_flash_attention_for_cpu",
-    "aten::_scaled_dot_product_flash_attention",
-    "aten::_scaled_dot_product_efficient_attention",
-    "aten::_scaled_dot_product_cudnn_attention",
-    "aten::_scaled_dot_product_fused_attention_overrideable",
-    "aten::_scaled_dot_product_attention_math_for_mps",
-)
-def fused(out: Any, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Cost:
-    """Forward. A mask may be positional (a tensor or None) or by keyword; ``is_causal`` is the bool among the arguments."""
-    masked = any(isinstance(item, Tensor) for item in (*args, kwargs.get("attn_mask"), kwargs.get("attn_bias")))
-    return attention(q, k, v, masked or any(item is True for item in (*args, kwargs.get("is_causal"))))
+# Where each operator has its mask and ``is_causal`` after query, key and value; None where it has no positional mask.
+_MASK_AND_CAUSAL: dict[str, tuple[int | None, int]] = {
+    "flash_attention_for_cpu": (None, 1),
+    "flash_attention": (None, 1),
+    "efficient_attention": (0, 3),
+    "cudnn_attention": (0, 3),
+    "fused_attention_overrideable": (0, 2),
+    "attention_math_for_mps": (0, 2),
+}
+
+
+def _fused(name: str, mask_at: int | None, causal_at: int) -> None:
+    @formula(f"aten::_scaled_dot_product_{name}")
+    def fused(out: Any, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Cost:
+        """Forward."""
+        if mask_at is None and args and not isinstance(args[0], float):
+            args = args[3:]  # the scales of quantised inputs
+        mask = kwargs.get("attn_mask") if mask_at is None else next(iter(args[mask_at:]), None)
+        causal = any(args[causal_at : causal_at + 1]) or kwargs.get("is_causal", False)
+        return attention(q, k, v, mask is not None or causal)
+
+
+for _name, _places in _MASK_AND_CAUSAL.items():
+    _fused(_name, *_places)
 
 
 @formula(

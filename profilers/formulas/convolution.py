@@ -43,7 +43,7 @@ def vendor_convolution(out: Tensor, x: Tensor, weight: Tensor, *args: Any, **kwa
     return convolution(out, x, weight, args[0] if has_bias else None, None, None, None, False)
 
 
-@formula("aten::convolution_backward", "aten::convolution_backward_overrideable")
+@formula("aten::convolution_backward")
 def convolution_backward(
     out: tuple[Tensor | None, ...],
     grad: Tensor,
@@ -62,3 +62,9 @@ def convolution_backward(
     mask = output_mask or args[-1]
     each = _macs(x, weight, grad.shape, transposed)
     return Cost(each * (mask[0] + mask[1]), elementwise_flops=mask[2] * grad.numel() * flops_per_add(grad))
+
+
+@formula("aten::convolution_backward_overrideable")
+def overrideable_backward(out: Any, grad: Tensor, x: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Cost:
+    """The same for other devices' libraries; it is not given the bias's sizes."""
+    return convolution_backward(out, grad, x, weight, None, *args, **kwargs)

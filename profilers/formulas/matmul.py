@@ -54,10 +54,17 @@ def addr(out: Tensor, added: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> Cos
     return Cost(macs=out.numel() * real_macs(a, b), activations=out.numel())
 
 
-@formula("aten::mkldnn_linear", "mkldnn::_linear_pointwise", "aten::linear")
+@formula("aten::mkldnn_linear", "aten::linear")
 def linear(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Cost:
     """A fully connected layer that arrives whole, as under inference mode."""
     return contraction(out, weight.shape[-1], x, weight, added=bias)
+
+
+@formula("mkldnn::_linear_pointwise")
+def fused_linear(out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Cost:
+    """A fully connected layer and what follows it, (x, weight, bias, name, ...) or, with a second operand, (x, other, weight,
+    bias, name). The contraction is exact, what follows is left out."""
+    return linear(out, x, *(args[1:3] if isinstance(args[3], str) else args[:2]))
 
 
 @formula("aten::_trilinear")

@@ -18,7 +18,7 @@ free(
             "_nested_tensor_from_mask detach_copy resolve_conj resolve_neg _fw_primal _make_dual slice_inverse "
             # their backward passes that only move data
             "slice_backward select_backward unfold_backward value_selecting_reduction_backward "
-            "constant_pad_nd_backward reflection_pad1d_backward reflection_pad2d_backward reflection_pad3d_backward "
+            "reflection_pad1d_backward reflection_pad2d_backward reflection_pad3d_backward "
             "replication_pad1d_backward replication_pad2d_backward replication_pad3d_backward "
             "diagonal_backward _pack_padded_sequence_backward "
             # new tensors, filled or not
@@ -27,9 +27,9 @@ free(
             "scalar_tensor tensor _local_scalar_dense hann_window hamming_window "
             # random numbers
             "rand rand_like randn randn_like randint randint_like randperm bernoulli uniform normal normal_functional "
-            "multinomial exponential random log_normal geometric cauchy dropout_mask "
+            "multinomial exponential random log_normal geometric cauchy "
             # questions about a tensor
-            "is_same_size _assert_async _assert_tensor_metadata sym_size sym_numel sym_stride _has_compatible_shallow_copy_type "
+            "is_same_size _assert_async _assert_tensor_metadata sym_size sym_numel sym_stride "
             "_linalg_check_errors is_nonzero _cast_Float item"
         ).split()
     ),
@@ -39,4 +39,3 @@ free(
     "profiler::_record_function_exit",
     family="movement",
 )
-

@@ -4,6 +4,7 @@ A batch norm in inference has its statistics already, and every implementation f
 and one shift a channel: two FLOPs an element in all.
 """
 
+from math import prod
 from typing import Any
 
 from torch import Tensor
@@ -51,8 +52,9 @@ def group_norm(out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Cost:
 
 @formula("aten::_fused_rms_norm")
 def rms_norm(out: Any, x: Tensor, shape: Any, weight: Any = None, *args: Any, **kwargs: Any) -> Cost:
-    """Square, sum, scale, and the weight where there is one."""
-    return steps(3 + (weight is not None), x)
+    """Square, sum, scale, and the weight where there is one; a sum and a root a row. As its decomposed form counts."""
+    rows = prod(x.shape[: x.ndim - len(shape)])
+    return steps(3 + (weight is not None), x) + Cost(elementwise_flops=2 * rows)
 
 
 @formula(

@@ -33,11 +33,9 @@ def pool(out: Any, x: Tensor, kernel: Any, *args: Any, **kwargs: Any) -> Cost:
 
 
 @formula(
-    *(
-        f"aten::{kind}{dimensions}d"
-        for kind in ("adaptive_avg_pool", "_adaptive_avg_pool", "adaptive_max_pool")
-        for dimensions in (1, 2, 3)
-    )
+    *(f"aten::{kind}{dimensions}d" for kind in ("adaptive_avg_pool", "adaptive_max_pool") for dimensions in (1, 2, 3)),
+    "aten::_adaptive_avg_pool2d",
+    "aten::_adaptive_avg_pool3d",
 )
 def adaptive_pool(out: Any, x: Tensor, size: Sequence[int], *args: Any, **kwargs: Any) -> Cost:
     """Windows from floor(i n / m) to ceil((i + 1) n / m): their sizes summed, which overlaps may make more than n."""

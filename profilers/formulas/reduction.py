@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from ..cost import FREE, Cost
-from .pointwise import is_floating
+from .pointwise import is_floating, one_per_element
 from .table import formula
 
 
@@ -21,7 +21,7 @@ def per_input(count: int, x: Any) -> Cost:
     *(
         f"aten::{name}"
         for name in (
-            "sum mean prod nansum amax amin aminmax max min argmax argmin any all cumsum cumprod cummax cummin "
+            "sum mean prod nansum amax amin aminmax argmax argmin any all cumsum cumprod cummax cummin "
             "_cummax_helper _cummin_helper count_nonzero median nanmedian trace topk kthvalue mode bincount histc "
             "nll_loss_forward nll_loss2d_forward nll_loss_nd _foreach_norm equal logcumsumexp unique_dim _unique2"
         ).split()
@@ -32,7 +32,13 @@ def once(out: Any, x: Any, *args: Any, **kwargs: Any) -> Cost:
     return per_input(1, x)
 
 
-@formula("aten::linalg_vector_norm", "aten::norm", "aten::mse_loss", "aten::l1_loss", "aten::dist")
+@formula("aten::max", "aten::min")
+def extreme(out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Cost:
+    """Of one tensor a reduction, of two a pointwise operator."""
+    return one_per_element(out) if args and isinstance(args[0], Tensor) else per_input(1, x)
+
+
+@formula("aten::linalg_vector_norm", "aten::norm", "aten::mse_loss", "aten::dist")
 def twice(out: Any, x: Any, *args: Any, **kwargs: Any) -> Cost:
     """A function of each element, and its sum."""
     return per_input(2, x)

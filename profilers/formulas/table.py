@@ -69,7 +69,7 @@ def rule_for(operator: Any) -> Rule | None:
     """The rule of an operator (``torch._ops.OpOverload`` or a higher-order one), or None when it has none.
 
     After the table come two facts that torch itself states: a view moves no data, and an ATen operator tagged pointwise does
-    one operation an element. Nothing else is guessed.
+    one operation an element, unless it is made of others. Nothing else is guessed.
     """
     if operator not in _found:
         _found[operator] = _search(operator)
@@ -83,14 +83,32 @@ def rule_of_name(name: str) -> Rule | None:
 
 def _search(operator: Any) -> Rule | None:
     rule = rule_of_name(name_of(operator))
-    if rule is None and isinstance(operator, torch._ops.OpOverload):
-        if operator.is_view:
+    if not isinstance(operator, torch._ops.OpOverload):
+        return rule
+    if rule is None:
+        if operator.is_view or torch.Tag.inplace_view in operator.tags:
             return Rule("movement", _nothing)
-        if torch.Tag.pointwise in operator.tags and operator.namespace in ("aten", "prims"):
+        own = operator.namespace in ("aten", "prims")
+        if own and torch.Tag.pointwise in operator.tags and not _is_composite(operator):
             from .pointwise import one_per_element
 
-            return Rule("pointwise", one_per_element)
-    return rule
+            rule = Rule("pointwise", one_per_element)
+    targets = frozenset(argument.name for argument in operator._schema.arguments if argument.is_out)
+    return Rule(rule.family, _without(targets, rule.formula)) if rule and targets else rule
+
+
+def _is_composite(operator: torch._ops.OpOverload) -> bool:
+    """Whether torch defines it by others, by which it arrives on some devices: so it has to be counted by them everywhere."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), "CompositeImplicitAutograd")
+
+
+def _without(targets: frozenset[str], function: Formula) -> Formula:
+    """A formula for an overload that writes into given tensors, as ``out=`` does: they are its result already."""
+
+    def call(out: Any, /, *args: Any, **kwargs: Any) -> Cost:
+        return function(out, *args, **{name: value for name, value in kwargs.items() if name not in targets})
+
+    return call
 
 
 def name_of(operator: Any) -> str:

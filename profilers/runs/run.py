@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 
-LABELS = {
+_LABELS = {
     "params": "parameters",
     "params_bn_folded": "parameters, folded",
     "macs": "MACs",
     "top1_percent": "ImageNet top-1, %",
 }
+
+
+def label_of(metric: str) -> str:
+    """What a figure is called on the screen; one without a name of its own goes by its metric's words."""
+    words, percent, _ = metric.partition("_percent")
+    return _LABELS.get(metric) or words.replace("_", " ").replace("macs", "MACs") + (", %" if percent else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +225,19 @@ def _modules(tree: CostTree, depth: int) -> list[Module]:
 
 
 def _published(case: "Case", count: "Count") -> tuple[Comparison, ...]:
-    """The figures that apply: parameters always, MACs on the published input size, neither once a setting was changed."""
+    """The figures that apply: parameters always, MACs on the published input size, neither once a setting was changed.
+
+    What a source counts in a way of its own (one block, say, or look-ups as MACs) a module may work out itself: a method
+    ``published_figures()`` that returns our integers by the metrics of the published ones, for the source's own workload.
+    """
     spec, workload = case.spec, case.workload
     if spec.variant is None or spec.family is None or spec.changed:
         return ()
     ours = {"params": count.params, "params_bn_folded": count.params_bn_folded}
-    if workload.mode == "eval" and _sample(workload) == _sample(Workload(spec.family.inputs)):
+    if workload.mode == "eval" and _sample(workload) == _sample(Workload(spec.example_inputs)):
         ours["macs"] = count.totals.macs // workload.inputs[0].shape[0]
+    if figures := getattr(case.module, "published_figures", None):
+        ours |= figures()
     return tuple(_compare(item, ours[item.metric], count.params) for item in spec.variant.published if item.metric in ours)
 
 
@@ -237,7 +249,7 @@ def _sample(workload: Workload) -> list[tuple[int, ...]]:
 def _compare(item: Published, ours: int, params: int) -> Comparison:
     agrees = item.agrees(ours)
     words = [item.note or ("rounds to it" if agrees else "not explained by rounding")]
-    if item.metric == "params_bn_folded":
+    if item.metric == "params_bn_folded" and params != ours:
         words.append(f"batch norms folded into convolutions, {params:,} as built")
     difference = 100 * (ours - item.value) / item.value
     return Comparison(item.metric, item.figure, item.source, ours, round(difference, 3), agrees, "; ".join(words))

@@ -1,0 +1,83 @@
+"""What several tests share: weights and inputs filled by rule, and the outputs of the original implementations on them."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+# In CI the same examples every time: a build breaks by its change, not by luck. At home new ones, which is how bugs are found.
+hypothesis.settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("house")
+
+_MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15
+
+
+def _uniform(name: str, count: int) -> np.ndarray:
+    """``count`` float64 numbers in [-1, 1) from the name alone: SplitMix64, seeded by the start of its SHA-256."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is meant
+        state = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN_RATIO)
+        for shift, factor in _MIXERS:
+            state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
+        state ^= state >> np.uint64(31)
+    return (state >> np.uint64(11)).astype(np.float64) / 2.0**53 * 2.0 - 1.0
+
+
+class FillRule:
+    """Tensors that depend on a name and a shape only, so that two implementations get the same weights without a file."""
+
+    def tensor(self, name: str, shape: Sequence[int], scale: float = 1.0, shift: float = 0.0) -> Tensor:
+        """Uniform within ``scale`` around ``shift``, float64."""
+        return torch.from_numpy(_uniform(name, math.prod(shape)).reshape(tuple(shape)) * scale + shift)
+
+    def image(self, tag: str, shape: Sequence[int]) -> Tensor:
+        """An input, uniform within [-2, 2) as a normalised image is."""
+        return self.tensor(f"input:{tag}", shape, 2.0)
+
+    def state(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+        """A state dict for these keys and shapes."""
+        return {key: self._entry(key, shape) for key, shape in shapes.items()}
+
+    def fill(self, module: torch.nn.Module) -> torch.nn.Module:
+        """The module in float64 eval mode, its state dict filled."""
+        module = module.double().eval()
+        module.load_state_dict(self.state({key: tensor.shape for key, tensor in module.state_dict().items()}))
+        return module
+
+    def _entry(self, key: str, shape: Sequence[int]) -> Tensor:
+        match key.rpartition(".")[2]:
+            case "num_batches_tracked":
+                return torch.zeros(tuple(shape), dtype=torch.int64)
+            case "running_var":
+                return self.tensor(key, shape, 0.5, 1.0)
+            case "running_mean" | "bias":
+                return self.tensor(key, shape, 0.2)
+            case "weight" if len(shape) == 1:  # of a norm
+                return self.tensor(key, shape, 0.4, 1.0)
+            case "weight":  # gentle enough that no gate saturates
+                return self.tensor(key, shape, math.sqrt(3.0 / math.prod(shape[1:])))
+            case _:
+                raise KeyError(f"no rule fills {key}")
+
+
+@pytest.fixture(scope="session")
+def fill_rule() -> FillRule:
+    """The rule by which the golden files' weights and inputs were filled."""
+    return FillRule()
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], Any]:
+    """A loader of the originals' outputs: ``golden("ghostnetv2")``."""
+    folder = Path(__file__).parent / "golden"
+    return lambda name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))

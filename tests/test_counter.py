@@ -1,0 +1,359 @@
+"""What the counter promises beside its figures: nothing leaks, everything adds up, and work goes to the module that did it."""
+
+import warnings
+from collections.abc import Callable
+from math import log2
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+import mixbench
+from mixbench import Cost
+from mixbench.profilers.cost import CostTree
+from mixbench.profilers.counter import Count
+from mixbench.profilers.formulas import table
+
+SWITCHES: tuple[Callable[[], bool], ...] = (
+    torch.backends.cuda.flash_sdp_enabled,
+    torch.backends.cuda.mem_efficient_sdp_enabled,
+    torch.backends.cuda.math_sdp_enabled,
+    torch.backends.cuda.cudnn_sdp_enabled,
+    torch.backends.mha.get_fastpath_enabled,
+    torch._C._get_mkldnn_enabled,
+)
+
+
+class Two(nn.Module):
+    """Two branches of different sizes, joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small, self.large = nn.Linear(8, 4, bias=False), nn.Linear(8, 16, bias=False)
+        self.join = nn.Linear(20, 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.join(torch.cat((self.small(x), self.large(x)), -1))
+
+
+class Deep(nn.Module):
+    """Two layers, computed again in the backward pass if asked."""
+
+    def __init__(self, again: bool) -> None:
+        super().__init__()
+        self.again = again
+        self.inner = nn.Sequential(nn.Linear(8, 16, bias=False), nn.Linear(16, 4, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = checkpoint(self.inner, x, use_reentrant=False) if self.again else self.inner(x)
+        assert isinstance(out, Tensor)
+        return out
+
+
+class Fails(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("on purpose")
+
+
+def macs_by_module(count: Count) -> dict[str, int]:
+    return {node.name: node.own.macs for node in count.tree.walk() if node.own.macs}
+
+
+@pytest.mark.parametrize("module", [nn.Linear(4, 4), Fails()])
+def test_switches_and_hooks_are_put_back_whatever_happens(module: nn.Module) -> None:
+    torch.backends.cuda.enable_mem_efficient_sdp(False)  # a user's own setting survives as well
+    try:
+        before = [switch() for switch in SWITCHES]
+        for _ in range(2):
+            try:
+                mixbench.count_call(module, torch.ones(2, 4))
+            except RuntimeError as error:
+                assert str(error) == "on purpose"
+            assert [switch() for switch in SWITCHES] == before
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+    finally:
+        torch.backends.cuda.enable_mem_efficient_sdp(True)
+
+
+def test_a_module_keeps_its_mode_and_gets_no_gradients_from_counting_inference() -> None:
+    module = nn.Linear(4, 4).eval()
+    mixbench.count_call(module, torch.ones(2, 4))
+    assert not module.training
+    assert module.weight.grad is None
+
+
+def test_backward_work_belongs_to_the_module_that_ran_forward() -> None:
+    count = mixbench.count_call(Two(), torch.ones(3, 8), train=True)
+    forward = {"small": 3 * 8 * 4, "large": 3 * 8 * 16, "join": 3 * 20 * 2}
+    # The input needs no gradient, so the branches have one product in the backward pass and the join has two.
+    assert macs_by_module(count) == {
+        "small": 2 * forward["small"],
+        "large": 2 * forward["large"],
+        "join": 3 * forward["join"],
+    }
+    assert count.forward.macs == sum(forward.values())
+
+
+def test_recomputation_is_counted_as_executed_and_at_its_place() -> None:
+    plain, again = (macs_by_module(mixbench.count_call(Deep(again), torch.ones(3, 8), train=True)) for again in (False, True))
+    # torch stops computing again as soon as it has what the backward pass needs: the last layer's output it does not.
+    assert again["inner.0"] - plain["inner.0"] == 3 * 8 * 16
+    assert again["inner.1"] == plain["inner.1"] == 3 * 3 * 16 * 4
+
+
+def test_the_tree_adds_up_to_the_totals() -> None:
+    count = mixbench.count(mixbench.build("ghostnetv2", mixbench.Workload(mode="train")))
+
+    def check(node: CostTree) -> None:
+        total = sum((child.total for child in node.children), node.own)
+        assert node.total == total
+        for child in node.children:
+            check(child)
+
+    check(count.tree)
+    assert count.tree.total == count.totals
+    assert count.forward + count.backward == count.totals
+    assert sum((item.cost for item in count.operators), Cost()) == count.totals
+
+
+def test_tied_weights_are_counted_once_and_marked_as_shared() -> None:
+    net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    net[1].weight = net[0].weight
+    tree = mixbench.count_call(net, torch.ones(1, 4)).tree
+    assert tree.total_params == 16
+    assert [(child.params, child.shared_params) for child in tree.children] == [(16, 0), (0, 16)]
+
+
+def test_a_module_under_two_names_counts_each_call_under_its_first() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(4, 4)
+            self.second = self.first
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x))
+
+    tree = mixbench.count_call(Twice(), torch.ones(1, 4)).tree
+    assert [(child.name, child.calls, child.own.macs) for child in tree.children] == [("first", 2, 32)]
+
+
+def test_an_exception_that_a_model_catches_leaves_the_tree_right() -> None:
+    class Catches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fails, self.linear = Fails(), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            try:
+                x = self.fails(x)
+            except RuntimeError:
+                x = x + 1
+            return self.linear(x)
+
+    count = mixbench.count_call(Catches(), torch.ones(1, 4))
+    assert macs_by_module(count) == {"linear": 16}
+    assert count.tree.own.elementwise_flops == 4
+
+
+def test_values_that_leave_torch_are_named() -> None:
+    class Numpy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.from_numpy(x.numpy() * 2)
+
+    count = mixbench.count_call(Numpy(), torch.ones(2, 2))
+    assert [(item.operator, item.calls) for item in count.uncounted] == [("Tensor.numpy", 1)]
+
+
+def test_compiled_and_scripted_modules_count_like_their_originals() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    x = torch.ones(3, 4)
+    plain = mixbench.count_call(net, x)
+    with_part = nn.Sequential(torch.compile(net, backend="eager"))  # type: ignore[call-overload]
+    scripted = torch.jit.script(net)
+    assert mixbench.count_call(torch.compile(net, backend="eager"), x).totals == plain.totals  # type: ignore[arg-type]
+    assert mixbench.count_call(with_part, x).totals == plain.totals
+    assert mixbench.count_call(scripted, x).totals == plain.totals
+    assert mixbench.count_call(nn.Sequential(scripted), x).totals == plain.totals
+
+
+def test_lazy_modules_count_with_the_parameters_they_get() -> None:
+    with torch.device("meta"):
+        count = mixbench.count_call(nn.Sequential(nn.LazyLinear(3)), torch.ones(2, 5))
+    assert (count.params, count.totals.macs) == (5 * 3 + 3, 2 * 5 * 3)
+
+
+def test_flex_attention_counts_as_dense_attention() -> None:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    class Flex(nn.Module):
+        def forward(self, q: Tensor) -> Tensor:
+            out = flex_attention(q, q, q)
+            assert isinstance(out, Tensor)
+            return out
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns once that an uncompiled call is slow
+        count = mixbench.count_call(Flex(), torch.ones(1, 2, 16, 8))
+    assert (count.totals.macs, count.uncounted) == (2 * 16 * 16 * (8 + 8), ())
+
+
+def test_forced_fused_attention_keeps_the_contractions_exact() -> None:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    class Fused(nn.Module):
+        def forward(self, q: Tensor) -> Tensor:
+            with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+                return F.scaled_dot_product_attention(q, q, q, is_causal=True)
+
+    q = torch.ones(2, 3, 10, 8)
+    count = mixbench.count_call(Fused(), q)
+    assert "aten::_scaled_dot_product_flash_attention_for_cpu" in {item.operator for item in count.operators}
+    assert count.totals.macs == 2 * 3 * 10 * 10 * (8 + 8)
+    trained = mixbench.count_call(Fused(), q.requires_grad_(), train=True)
+    assert trained.totals.macs == 3 * count.totals.macs
+
+
+def test_a_rule_is_refused_when_there_is_one_or_the_name_is_short() -> None:
+    with pytest.raises(ValueError, match="has a rule already, in matmul"):
+        mixbench.formula("aten::mm")(lambda out, *args: Cost())
+    with pytest.raises(ValueError, match="no operator's full name"):
+        mixbench.formula("mm")(lambda out, *args: Cost())
+    with pytest.raises(ValueError, match="has a rule already"):
+        table.free("aten::mm", family="test")
+
+
+@pytest.mark.parametrize("name", sorted(name for name in table._rules if name.startswith("aten::")))
+def test_a_rule_of_torchs_own_operators_names_one_that_exists(name: str) -> None:
+    """A rule for a misspelt operator would never be used. Some names are those of other builds or versions."""
+    elsewhere = {"aten::_scaled_dot_product_attention_math_for_mps", "aten::mkldnn_linear"}
+    assert name in elsewhere or hasattr(torch.ops.aten, name.removeprefix("aten::")), name
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.data(),
+    dimensions=st.integers(1, 3),
+    groups=st.integers(1, 3),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 2),
+    dilation=st.integers(1, 2),
+    transposed=st.booleans(),
+)
+def test_convolutions_of_any_kind_cost_what_their_shapes_say(
+    data: st.DataObject, dimensions: int, groups: int, stride: int, padding: int, dilation: int, transposed: bool
+) -> None:
+    into, out = groups * data.draw(st.integers(1, 3)), groups * data.draw(st.integers(1, 3))
+    kernel = data.draw(st.integers(1, 3))
+    sides = [data.draw(st.integers(7, 9)) for _ in range(dimensions)]
+    kinds: Any = (
+        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d) if transposed else (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    )
+    layer = kinds[dimensions - 1](into, out, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    x = torch.randn(2, into, *sides)
+    result = layer(x)
+    count = mixbench.count_call(layer, x)
+    small_side, channels = (x, out) if transposed else (result, into)
+    assert count.totals.macs == small_side.numel() * (channels // groups) * kernel**dimensions
+    assert count.totals.elementwise_flops == count.totals.activations == result.numel(), "the bias, and what is written"
+    with torch.no_grad(), FlopCounterMode(display=False) as theirs:
+        layer(x)
+    assert theirs.get_total_flops() == count.totals.flops
+
+
+@settings(max_examples=40, deadline=None)
+@given(batch=st.integers(1, 3), m=st.integers(1, 5), k=st.integers(1, 5), n=st.integers(1, 5), complex_=st.booleans())
+def test_products_of_matrices_cost_a_mac_a_term_and_four_when_complex(
+    batch: int, m: int, k: int, n: int, complex_: bool
+) -> None:
+    class Product(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return a @ b
+
+    dtype = torch.complex64 if complex_ else torch.float32
+    count = mixbench.count_call(Product(), torch.ones(batch, m, k, dtype=dtype), torch.ones(batch, k, n, dtype=dtype))
+    assert count.totals.macs == batch * m * k * n * (4 if complex_ else 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(height=st.integers(1, 9), width=st.integers(1, 9), maps=st.integers(1, 3))
+def test_fourier_transforms_follow_the_idealised_formula(height: int, width: int, maps: int) -> None:
+    class Transforms(nn.Module):
+        def __init__(self, function: Callable[..., Tensor]) -> None:
+            super().__init__()
+            self.function = function
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.function(x)
+
+    points = height * width
+    x = torch.randn(maps, height, width)
+    expected = round(2.5 * maps * points * log2(points))
+    assert mixbench.count_call(Transforms(torch.fft.rfft2), x).totals.fft_flops == expected
+    spectrum = torch.fft.rfft2(x)
+    back = Transforms(lambda s: torch.fft.irfft2(s, s=(height, width)))
+    assert mixbench.count_call(back, spectrum).totals.fft_flops == expected
+    count = mixbench.count_call(Transforms(torch.fft.fft2), x.to(torch.complex64))
+    assert count.totals.fft_flops == round(5 * maps * points * log2(points))
+    assert count.totals.macs == 0
+
+
+class Steps(nn.Module):
+    """A function of one tensor."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "flops"),
+    [
+        (lambda x: x + 1, 120),
+        (lambda x: x.relu_(), 120),
+        (F.gelu, 120),
+        (lambda x: F.softmax(x, -1), 5 * 120),
+        (lambda x: x.sum((2, 3)), 120),
+        (lambda x: x.var(), 4 * 120),
+        (lambda x: x.norm(), 2 * 120),
+        (lambda x: torch.lerp(x, x, 0.5), 3 * 120),
+        (lambda x: F.layer_norm(x, [5]), 6 * 120),
+        (lambda x: F.layer_norm(x, [5], x[0, 0, 0], x[0, 0, 0]), 8 * 120),
+        (lambda x: F.group_norm(x, 3), 6 * 120),
+        (lambda x: F.batch_norm(x, None, None, training=True), 6 * 120),
+        (lambda x: F.batch_norm(x, torch.zeros(6), torch.ones(6)), 2 * 120),
+        (lambda x: F.avg_pool2d(x, 2), 4 * 6 * 2 * 2),
+        (lambda x: F.max_pool2d(x, (2, 5)), 10 * 6 * 2),
+        (lambda x: F.adaptive_avg_pool2d(x, (3, 2)), 6 * (2 + 2 + 2) * (3 + 3)),
+        (lambda x: F.interpolate(x, size=(8, 10)), 0),
+        (lambda x: F.interpolate(x, size=(8, 10), mode="bilinear"), 7 * 6 * 8 * 10),
+        (lambda x: F.pad(x, (1, 1)).roll(1, 2).flip(3).repeat(2, 1, 1, 1), 0),
+        (lambda x: F.dropout(x, 0.5, training=True), 2 * 120),
+        (lambda x: torch.complex(x, x) * torch.complex(x, x), 2 * 2 * 120 + 6 * 120),
+        (lambda x: F.embedding_bag(torch.zeros(7, 3, dtype=torch.int64), x[0, 0], mode="sum"), 7 * 3 * 5),
+        (lambda x: F.embedding(torch.zeros(7, dtype=torch.int64), x[0, 0]), 0),
+        (lambda x: (x > 0).sum(), 120),
+        (lambda x: torch.arange(9, device=x.device) * 2 + 1, 0),
+    ],
+)
+def test_elementwise_work_follows_the_documented_rule(function: Callable[[Tensor], Any], flops: int) -> None:
+    count = mixbench.count_call(Steps(function), torch.randn(1, 6, 4, 5))
+    assert count.totals.elementwise_flops == flops
+    assert count.totals.macs == 0
+    assert count.uncounted == ()
+
+
+def test_an_unknown_operator_lowers_the_coverage_and_is_never_a_silent_zero() -> None:
+    count = mixbench.count_call(Steps(torch.linalg.inv), torch.eye(3))
+    assert [item.operator for item in count.uncounted] == ["aten::linalg_inv_ex"]
+    assert 0 <= count.coverage < 1

@@ -1,0 +1,350 @@
+"""The cheap meta kernels say what torch's own say, or leave the answer to them."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from mixbench.models import meta
+
+aten = torch.ops.aten
+Arguments = tuple[Any, ...]
+
+
+@st.composite
+def tensors(draw: st.DrawFn, shape: tuple[int, ...] | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A meta tensor: contiguous, permuted, sliced, expanded or channels-last."""
+    if shape is None:
+        shape = tuple(draw(st.lists(st.integers(1, 4), min_size=0, max_size=4)))
+    kind = draw(st.sampled_from(["contiguous", "contiguous", "permuted", "sliced", "expanded", "channels_last"]))
+    if kind == "permuted" and shape:
+        order = draw(st.permutations(range(len(shape))))
+        back = sorted(range(len(shape)), key=lambda axis: order[axis])
+        return torch.empty([shape[axis] for axis in order], dtype=dtype, device="meta").permute(back)
+    if kind == "sliced" and shape:
+        return torch.empty((*shape[:-1], 2 * shape[-1]), dtype=dtype, device="meta")[..., ::2]
+    if kind == "expanded" and shape:
+        return torch.empty((1, *shape[1:]), dtype=dtype, device="meta").expand(shape)
+    if kind == "channels_last" and len(shape) == 4:
+        return torch.empty(shape, dtype=dtype, device="meta").to(memory_format=torch.channels_last)
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def described(result: Any) -> list[Any]:
+    """Shape, dtype and the strides that matter of each tensor in a result."""
+    return [
+        (
+            tuple(leaf.shape),
+            leaf.dtype,
+            [stride for stride, size in zip(leaf.stride(), leaf.shape, strict=True) if size > 1] if leaf.numel() else [],
+        )
+        for leaf in pytree.tree_leaves(result)
+        if isinstance(leaf, Tensor)
+    ]
+
+
+def agree(operator: Any, args: Arguments, kwargs: dict[str, Any] | None = None) -> bool:
+    """Whether the kernel answered, after checking that it answered as torch does; where torch raises it must not answer."""
+    kwargs = kwargs or {}
+    ours = meta.run(operator, args, kwargs)
+    try:
+        theirs = operator(*args, **kwargs)
+    except (RuntimeError, IndexError, NotImplementedError, ValueError, UserWarning):
+        assert ours is None, (operator, args)
+        return False
+    if ours is None:
+        return False
+    assert described(ours) == described(theirs), (operator, args)
+    return True
+
+
+BINARY = "add.Tensor sub.Tensor mul.Tensor div.Tensor maximum.default minimum.default pow.Tensor_Tensor".split()
+COMPARE = "eq.Tensor ne.Tensor lt.Tensor le.Tensor gt.Tensor ge.Tensor".split()
+UNARY = (
+    "neg abs relu hardtanh sigmoid hardsigmoid hardswish tanh silu gelu leaky_relu elu exp log sqrt rsqrt reciprocal sin cos "
+    "erf softplus softshrink square clamp"
+).split()
+SCALAR = "add.Scalar mul.Scalar div.Scalar pow.Tensor_Scalar eq.Scalar gt.Scalar clamp_min.default clamp_max.default".split()
+IN_PLACE = (
+    "add_ sub_ mul_ div_ neg_ relu_ hardtanh_ clamp_ clamp_min_ sigmoid_ hardsigmoid_ hardswish_ tanh_ silu_ leaky_relu_ elu_ "
+    "exp_ sqrt_ rsqrt_ pow_"
+).split()
+TAKES_OPERAND = ("add_", "sub_", "mul_", "div_", "pow_")
+
+
+def overload(name: str) -> Any:
+    packet, _, which = name.partition(".")
+    return getattr(getattr(aten, packet), which or "default")
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), name=st.sampled_from(BINARY + COMPARE))
+def test_binary_operators_broadcast_and_lay_out_like_torch(data: st.DataObject, name: str) -> None:
+    a = data.draw(tensors())
+    shape = tuple(data.draw(st.sampled_from([1, size])) for size in a.shape)[data.draw(st.integers(0, a.ndim)) :]
+    b = data.draw(st.one_of(tensors(shape), tensors()))
+    agree(overload(name), (a, b))
+    agree(overload(name), (b, a))
+
+
+@settings(max_examples=150, deadline=None)
+@given(x=tensors(), name=st.sampled_from(UNARY))
+def test_unary_operators_keep_the_layout(x: Tensor, name: str) -> None:
+    args: Arguments = (x, 0.0, 6.0) if name == "clamp" else (x,)
+    agree(overload(name), args)
+
+
+@settings(max_examples=80, deadline=None)
+@given(x=st.one_of(tensors(), tensors(dtype=torch.int64), tensors(dtype=torch.bfloat16)), name=st.sampled_from(SCALAR))
+def test_operators_with_a_number_keep_layout_and_dtype(x: Tensor, name: str) -> None:
+    agree(overload(name), (x, 2.0))
+    agree(overload(name), (x, 2))
+    agree(aten.pow.Scalar, (2.0, x))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), name=st.sampled_from(IN_PLACE))
+def test_in_place_operators_return_their_first_operand(data: st.DataObject, name: str) -> None:
+    x = data.draw(tensors())
+    operand = data.draw(st.one_of(tensors(x.shape[1:]), tensors()))
+    if name in TAKES_OPERAND:
+        if x.is_contiguous():
+            agree(overload(f"{name}.Tensor"), (x, operand))
+        return
+    args: Arguments = (x, 0.0, 1.0) if name == "clamp_" else (x, 0.0) if name == "clamp_min_" else (x,)
+    if 0 not in [stride for stride, size in zip(x.stride(), x.shape, strict=True) if size > 1]:
+        assert meta.run(overload(name), args, {}) in (None, x) or meta.run(overload(name), args, {}) is x
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), batch=st.integers(1, 3), m=st.integers(1, 4), k=st.integers(1, 4), n=st.integers(1, 4))
+def test_products_of_matrices(data: st.DataObject, batch: int, m: int, k: int, n: int) -> None:
+    wrong = data.draw(st.sampled_from([0, 0, 0, 1]))
+    a, b = data.draw(tensors((m, k))), data.draw(tensors((k + wrong, n)))
+    agree(aten.mm.default, (a, b))
+    agree(aten.addmm.default, (data.draw(tensors((n,))), a, b))
+    agree(aten.addmm.default, (data.draw(tensors((m, n + wrong))), a, b), {"beta": 2})
+    a, b = data.draw(tensors((batch, m, k))), data.draw(tensors((batch + wrong, k, n)))
+    agree(aten.bmm.default, (a, b))
+    agree(aten.baddbmm.default, (data.draw(tensors((1, m, n))), a, b))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    data=st.data(),
+    dimensions=st.integers(1, 3),
+    groups=st.integers(1, 3),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 2),
+    dilation=st.integers(1, 2),
+    transposed=st.booleans(),
+    bias=st.booleans(),
+)
+def test_convolutions(
+    data: st.DataObject,
+    dimensions: int,
+    groups: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    transposed: bool,
+    bias: bool,
+) -> None:
+    into, out = groups * data.draw(st.integers(1, 2)), groups * data.draw(st.integers(1, 2))
+    wrong = data.draw(st.sampled_from([0, 0, 0, 1]))
+    x = data.draw(tensors((2, into + wrong, *(data.draw(st.integers(1, 6)) for _ in range(dimensions)))))
+    kernel = tuple(data.draw(st.integers(1, 3)) for _ in range(dimensions))
+    weight = torch.empty((out, into // groups, *kernel), device="meta")
+    settings_ = ([stride], [padding], [dilation], transposed, [0], groups)
+    agree(aten.convolution.default, (x, weight, torch.empty(out, device="meta") if bias else None, *settings_))
+
+
+def test_a_convolution_of_mixed_dtypes_fails_as_it_would_on_a_device() -> None:
+    x, weight = torch.empty(1, 2, 4, 4, dtype=torch.int64, device="meta"), torch.empty(3, 2, 1, 1, device="meta")
+    with pytest.raises(RuntimeError, match=r"one dtype, not torch\.int64 and torch\.float32"):
+        meta.run(aten.convolution.default, (x, weight, None, [1], [0], [1], False, [0], 1), {})
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), training=st.booleans(), affine=st.booleans())
+def test_norms(data: st.DataObject, training: bool, affine: bool) -> None:
+    x = data.draw(tensors((2, 3, 4, data.draw(st.integers(1, 3)))))
+    channel = torch.empty(data.draw(st.sampled_from([3, 3, 4])), device="meta")
+    scale = (channel, channel) if affine else (None, None)
+    agree(aten.native_batch_norm.default, (x, *scale, channel, channel, training, 0.1, 1e-5))
+    shape = list(x.shape[data.draw(st.integers(1, 3)) :])
+    weight = torch.empty(shape, device="meta")
+    agree(aten.native_layer_norm.default, (x, shape, *((weight, weight) if affine else (None, None)), 1e-5))
+    half = x.to(torch.bfloat16)
+    agree(aten.native_layer_norm.default, (half, shape, None, None, 1e-5))
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), channels=st.integers(1, 4), groups=st.integers(1, 2), affine=st.booleans())
+def test_group_norms(data: st.DataObject, channels: int, groups: int, affine: bool) -> None:
+    dtype = data.draw(st.sampled_from([torch.float32, torch.float32, torch.bfloat16]))
+    x = data.draw(tensors((2, channels, data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))), dtype))
+    channel = torch.empty(data.draw(st.sampled_from([channels, channels, 5])), device="meta")
+    scale = (channel, channel) if affine else (None, None)
+    agree(aten.native_group_norm.default, (x, *scale, 2, channels, x[0, 0].numel(), groups, 1e-5))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), normalization=st.integers(0, 2), onesided=st.booleans(), even=st.booleans())
+def test_fourier_transforms(data: st.DataObject, normalization: int, onesided: bool, even: bool) -> None:
+    dtype = data.draw(st.sampled_from([torch.float32, torch.float64]))
+    shape = tuple(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)))
+    x = data.draw(tensors(shape, dtype))
+    trailing = list(range(data.draw(st.integers(0, x.ndim - 1)), x.ndim))
+    anything = st.lists(st.integers(0, x.ndim - 1), min_size=1, max_size=3, unique=True)
+    dims = data.draw(st.one_of(st.just(trailing), anything))
+    agree(aten._fft_r2c.default, (x, dims, normalization, onesided))
+    last = 2 * x.shape[dims[-1]] - 1 - even
+    agree(aten._fft_c2r.default, (data.draw(tensors(shape, torch.complex64)), dims, normalization, last))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), name=st.sampled_from("add.Tensor sub.Tensor mul.Tensor neg.default abs.default exp.default".split()))
+def test_complex_numbers(data: st.DataObject, name: str) -> None:
+    shape = tuple(data.draw(st.lists(st.integers(1, 3), max_size=4)))
+    a, b = (data.draw(tensors(shape, data.draw(st.sampled_from([torch.complex64, torch.complex128])))) for _ in range(2))
+    agree(overload(name), (a, b) if name.endswith("Tensor") else (a,))
+    agree(overload(name), (a, b.real) if name.endswith("Tensor") else (a.conj(),))
+    agree(aten.complex.default, (data.draw(tensors(shape)), data.draw(tensors(shape))))
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), kernel=st.integers(1, 4), stride=st.integers(1, 3), padding=st.integers(0, 1), ceil_mode=st.booleans())
+def test_pooling_and_interpolation(data: st.DataObject, kernel: int, stride: int, padding: int, ceil_mode: bool) -> None:
+    x = data.draw(tensors((2, 3, data.draw(st.integers(1, 7)), data.draw(st.integers(1, 7)))))
+    agree(aten.avg_pool2d.default, (x, [kernel, kernel], [stride], [padding] if kernel > 1 else [0], ceil_mode))
+    agree(aten.avg_pool2d.default, (x, [kernel]))
+    agree(aten.upsample_nearest2d.default, (x, [data.draw(st.integers(0, 5)), 3]))
+    agree(aten.upsample_nearest2d.vec, (x, [4, 3], None))
+
+
+@settings(max_examples=80, deadline=None)
+@given(x=tensors(), keepdim=st.booleans(), axes=st.lists(st.integers(-4, 3), max_size=2, unique=True))
+def test_reductions_and_softmax(x: Tensor, keepdim: bool, axes: list[int]) -> None:
+    unique = len({axis % max(x.ndim, 1) for axis in axes}) == len(axes)
+    if unique:
+        agree(aten.mean.dim, (x, axes, keepdim))
+        agree(aten.sum.dim_IntList, (x, axes, keepdim))
+    for name in ("_softmax", "_log_softmax"):
+        agree(overload(name), (x, -1, False))
+    agree(aten._safe_softmax.default, (x, -1))
+    agree(aten.tril.default, (x,))
+    agree(aten.triu.default, (x, 1))
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), axis=st.integers(-2, 1), count=st.integers(1, 3))
+def test_look_ups_choices_and_concatenation(data: st.DataObject, axis: int, count: int) -> None:
+    shape = tuple(data.draw(st.lists(st.integers(1, 3), min_size=2, max_size=4)))
+    pieces = []
+    for _ in range(count):
+        sides = list(shape)
+        sides[axis] = data.draw(st.integers(1, 3))
+        pieces.append(data.draw(tensors(tuple(sides))))
+    agree(aten.cat.default, (pieces, axis))
+    x = data.draw(tensors(shape))
+    condition = torch.empty(shape[-1:], dtype=torch.bool, device="meta")
+    agree(aten.where.self, (condition, x, data.draw(tensors(shape))))
+    agree(aten.masked_fill.Scalar, (x, condition, 0.0))
+    agree(aten.embedding.default, (data.draw(tensors((5, 3))), torch.empty(shape, dtype=torch.int64, device="meta")))
+    agree(aten.repeat.default, (x, [2, *([1] * len(shape))]))
+    agree(aten.repeat.default, (x, [1]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(start=st.integers(-5, 5), length=st.integers(-3, 9), step=st.integers(1, 3), floating=st.booleans())
+def test_ranges(start: int, length: int, step: int, floating: bool) -> None:
+    options = {"device": torch.device("meta"), "pin_memory": False} | ({"dtype": torch.float32} if floating else {})
+    agree(aten.arange.start_step, (start, start + length, step), options)
+    agree(aten.arange.start, (start, start + length), options)
+    agree(aten.arange.default, (length,), options)
+    agree(aten.arange.default, (2.5,), options)
+
+
+def test_common_cases_are_answered_and_not_only_left_to_torch() -> None:
+    """Else the kernels could all return None and every test above would pass."""
+    x, channel = torch.empty(2, 4, 6, 6, device="meta"), torch.empty(4, device="meta")
+    weight, matrix = torch.empty(8, 2, 3, 3, device="meta"), torch.empty(3, 3, device="meta")
+    spectrum = torch.empty(2, 4, 6, 6, device="meta", dtype=torch.complex64)
+    assert agree(aten.mul.Tensor, (spectrum, spectrum))
+    answered: dict[str, Callable[[], bool]] = {
+        "convolution": lambda: agree(aten.convolution.default, (x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 2)),
+        "native_batch_norm": lambda: agree(
+            aten.native_batch_norm.default, (x, channel, channel, channel, channel, False, 0.1, 1e-5)
+        ),
+        "native_layer_norm": lambda: agree(aten.native_layer_norm.default, (x, [6], None, None, 1e-5)),
+        "native_group_norm": lambda: agree(aten.native_group_norm.default, (x, channel, channel, 2, 4, 36, 2, 1e-5)),
+        "_fft_r2c": lambda: agree(aten._fft_r2c.default, (x, [2, 3], 1, True)),
+        "_fft_c2r": lambda: agree(aten._fft_c2r.default, (spectrum, [2, 3], 1, 11)),
+        "complex": lambda: agree(aten.complex.default, (x, x)),
+        "avg_pool2d": lambda: agree(aten.avg_pool2d.default, (x, [2, 2], [2, 2])),
+        "upsample_nearest2d": lambda: agree(aten.upsample_nearest2d.vec, (x, [12, 12], None)),
+        "cat": lambda: agree(aten.cat.default, ([x, x], 1)),
+        "mean": lambda: agree(aten.mean.dim, (x, [-1, -2], True)),
+        "sum": lambda: agree(aten.sum.dim_IntList, (x, [1])),
+        "mm": lambda: agree(aten.mm.default, (matrix, matrix)),
+        "bmm": lambda: agree(aten.bmm.default, (x[0], x[0])),
+        "addmm": lambda: agree(aten.addmm.default, (matrix[0], matrix, matrix)),
+        "baddbmm": lambda: agree(aten.baddbmm.default, (x[0], x[0], x[0])),
+        "where": lambda: agree(aten.where.self, (x.bool(), x, x)),
+        "masked_fill": lambda: agree(aten.masked_fill.Scalar, (x, x.bool(), 0.0)),
+        "embedding": lambda: agree(aten.embedding.default, (matrix, torch.empty(2, 2, dtype=torch.int64, device="meta"))),
+        "arange": lambda: agree(aten.arange.default, (5,), {"device": torch.device("meta")}),
+        "repeat": lambda: agree(aten.repeat.default, (matrix, [2, 1])),
+    }
+    for name in (*UNARY, "tril", "triu"):
+        arguments: Arguments = (x, 0.0, 1.0) if name == "clamp" else (x,)
+        answered[name] = lambda name=name, arguments=arguments: agree(overload(name), arguments)  # type: ignore[misc]
+    for name in BINARY + COMPARE:
+        answered[name.partition(".")[0]] = lambda name=name: agree(overload(name), (x.mT, x.mT))  # type: ignore[misc]
+    for name in ("_softmax", "_log_softmax"):
+        answered[name] = lambda name=name: agree(overload(name), (x, -1, False))  # type: ignore[misc]
+    answered["_safe_softmax"] = lambda: agree(aten._safe_softmax.default, (x, -1))
+    for name in ("clamp_min", "clamp_max"):
+        answered[name] = lambda name=name: agree(overload(name), (x, 0.0))  # type: ignore[misc]
+    ids = torch.empty(3, dtype=torch.int64, device="meta")
+    for name in ("_embedding_bag", "_embedding_bag_forward_only"):
+        answered[name] = lambda name=name: agree(overload(name), (matrix, ids, ids))  # type: ignore[misc]
+    for name in IN_PLACE:
+        operands: Arguments = (0.0,) if name in ("clamp_", "clamp_min_") else (2.0,) if name in TAKES_OPERAND else ()
+        which = f"{name}.Scalar" if name in TAKES_OPERAND else name
+        answered[name] = lambda which=which, operands=operands: meta.run(overload(which), (x, *operands), {}) is x  # type: ignore[misc]
+    assert set(answered) == set(meta._kernels), "every kernel is tried here"
+    for name, run in answered.items():
+        assert run(), f"{name} left a common case to torch"
+
+
+def test_only_plain_meta_tensors_are_answered() -> None:
+    assert meta.run(aten.add.Tensor, (torch.ones(2), torch.ones(2)), {}) is None
+
+    class Marked(Tensor):
+        pass
+
+    marked = torch.empty(2, device="meta").as_subclass(Marked)
+    assert meta.run(aten.add.Tensor, (marked, marked), {}) is None
+    assert meta.run(aten.cat.default, ([marked], 0), {}) is None
+
+
+@pytest.mark.parametrize(("model", "macs"), [("ghostnetv2", 167048288), ("affnet", 1453721088)])
+def test_counting_loads_neither_the_compiler_nor_sympy(model: str, macs: int) -> None:
+    """Also the private hook that keeps the compiler out: when torch drops it, this says so."""
+    program = f"""
+import sys, mixbench
+count = mixbench.count(mixbench.build("{model}"))
+assert count.totals.macs == {macs}
+loaded = {{"torch._dynamo", "sympy"}} & set(sys.modules)
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

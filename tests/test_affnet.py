@@ -757,7 +757,9 @@ def test_torch_compile_takes_the_whole_graph_at_once() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex:UserWarning")
-def test_inductor_gives_the_same_logits_and_gradients(train: bool) -> None:
+def test_inductor_gives_the_same_logits_and_gradients(train: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if train:  # its channels-last convolutions permute real views of complex gradients, and compiling fails (torch 2.13)
+        monkeypatch.setattr("torch._inductor.config.layout_optimization", False)
     torch.manual_seed(0)
     net = AFFNet(**{**TINY, "dropout": 0.0}).train(train)
     x = torch.randn(2, 3, 40, 56)

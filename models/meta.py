@@ -133,6 +133,22 @@ def _dense_strides(tensor: Tensor) -> list[int] | None:
     return strides
 
 
+def _broadcasts_plainly(tensors: Sequence[Tensor]) -> bool:
+    """Whether the result of contiguous tensors is contiguous. Where shapes differ, torch looks at the strides of sides of one
+    element as well, which may be anything."""
+    return all(tensor.shape == tensors[0].shape for tensor in tensors) or all(map(_has_usual_strides, tensors))
+
+
+def _has_usual_strides(tensor: Tensor) -> bool:
+    """Those of a new tensor of its shape."""
+    expected = 1
+    for size, stride in zip(reversed(tensor.shape), reversed(tensor.stride()), strict=True):
+        if stride != expected:
+            return False
+        expected *= max(size, 1)
+    return True
+
+
 def _has_complex(*numbers: Any) -> bool:
     return any(isinstance(number, complex) for number in numbers)
 
@@ -150,6 +166,8 @@ def _pointwise(operands: Sequence[Any], dtype: torch.dtype | None = None, comple
     if shape is None:
         return None
     if all(tensor.is_contiguous() for tensor in tensors):
+        if not _broadcasts_plainly(tensors):
+            return None
         return tensors[0].new_empty(shape, dtype=dtype or kind)
     strides = _dense_strides(tensors[0]) if tensors[0].shape == shape else None
     return None if strides is None else torch.empty_strided(shape, strides, dtype=dtype or kind, device="meta")
@@ -169,7 +187,7 @@ def _same_dtype(*operands: Any, **kwargs: Any) -> Tensor | None:
 def _arithmetic(*operands: Any, **kwargs: Any) -> Tensor | None:
     """Integers stay what they are, as long as nothing else takes part."""
     first = operands[0]
-    whole = all(isinstance(item, Tensor) and item.dtype == first.dtype for item in operands)
+    whole = all(isinstance(item, Tensor) and item.dtype == first.dtype for item in operands) and not kwargs
     integers = whole and first.dtype in (torch.int64, torch.int32)
     if _has_complex(*kwargs.values()):
         return None
@@ -199,7 +217,7 @@ def _where(condition: Tensor, a: Any = None, b: Any = None) -> Tensor | None:
     tensors = [item for item in (a, b) if isinstance(item, Tensor)]
     if len(tensors) != 2 or a.dtype != b.dtype or condition.dtype != torch.bool:
         return None
-    if not all(item.is_contiguous() for item in (condition, a, b)):
+    if not all(item.is_contiguous() for item in (condition, a, b)) or not _broadcasts_plainly((condition, a, b)):
         return None
     shape = _broadcast([condition.shape, a.shape, b.shape])
     return None if shape is None else a.new_empty(shape)
@@ -270,8 +288,20 @@ for _rank, _plain, _added in ((2, "mm", "addmm"), (3, "bmm", "baddbmm")):
 
 
 def _is_plain(x: Tensor) -> bool:
-    """Contiguous, and not channels-last by the strides of a map one pixel wide, which are both."""
-    return x.is_contiguous() and (x.ndim < 4 or x.stride(-1) == 1)
+    """Contiguous, and not channels-last by the strides of sides of one element, as some tensors are both."""
+    return x.is_contiguous() and (x.ndim < 4 or (x.stride(-1) == 1 and not _is_channels_last(x)))
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    """As torch tells from the strides where it has to choose a layout: channels innermost, then columns, rows and batch."""
+    if tensor.ndim != 4 or 0 in tensor.shape or tensor.stride(1) == 0:
+        return False
+    least = 0
+    for axis in (1, 3, 2, 0):
+        if tensor.stride(axis) < least or (axis == 0 and least == tensor.stride(1)):
+            return False
+        least = tensor.stride(axis) * tensor.shape[axis]
+    return True
 
 
 @_kernel("convolution")
@@ -377,7 +407,9 @@ def _native_group_norm(
     x: Tensor, weight: Any, bias: Any, batch: int, channels: int, pixels: int, groups: int, eps: float
 ) -> tuple[Tensor, ...] | None:
     given = [tensor for tensor in (weight, bias) if tensor is not None]
-    if not _is_plain(x) or x.dtype not in _FULL_PRECISION or x.numel() != batch * channels * pixels or channels % groups:
+    if not _is_plain(x) or x.dtype not in _FULL_PRECISION or groups < 1 or channels % groups:
+        return None
+    if x.shape[:2] != (batch, channels) or x.numel() != batch * channels * pixels:
         return None
     if any(tensor.shape != (channels,) or tensor.dtype != x.dtype for tensor in given):
         return None
@@ -411,8 +443,13 @@ def _upsample(x: Tensor, size: Any, *factors: Any) -> Tensor | None:
     return x.new_empty((*x.shape[:2], *size))
 
 
-@_kernel("mean", "sum")
-def _reduction(x: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Tensor | None:
+@_kernel("mean")
+def _mean(x: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
+    return _sum(x, *args, **kwargs) if x.is_floating_point() else None
+
+
+@_kernel("sum")
+def _sum(x: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Tensor | None:
     axes = [dim] if isinstance(dim, int) else dim
     kind = kwargs.get("dtype")
     whole = x.dtype in (torch.int64, torch.int32) and kind == x.dtype  # without being told, sums of integers widen
@@ -469,10 +506,6 @@ def _repeat(x: Tensor, repeats: Sequence[int]) -> Tensor | None:
         return None
     sides = (*[1] * (len(repeats) - x.ndim), *x.shape)
     return x.new_empty([side * times for side, times in zip(sides, repeats, strict=True)])
-
-
-def _is_channels_last(tensor: Tensor) -> bool:
-    return tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 @_kernel("cat")

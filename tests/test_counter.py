@@ -1,8 +1,11 @@
 """What the counter promises beside its figures: nothing leaks, everything adds up, and work goes to the module that did it."""
 
+import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import log2
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -357,3 +361,226 @@ def test_an_unknown_operator_lowers_the_coverage_and_is_never_a_silent_zero() ->
     count = mixbench.count_call(Steps(torch.linalg.inv), torch.eye(3))
     assert [item.operator for item in count.uncounted] == ["aten::linalg_inv_ex"]
     assert 0 <= count.coverage < 1
+
+
+def overloads_with_a_rule() -> list[Any]:
+    """All overloads of torch's own operators, in-place ones too, that a rule of the table serves."""
+    packets = [
+        getattr(getattr(torch.ops, namespace), name + suffix, None)
+        for namespace, _, name in (full.partition("::") for full in table._rules)
+        if namespace in ("aten", "mkldnn")
+        for suffix in ("", "_")
+    ]
+    found = [getattr(packet, name) for packet in packets if packet is not None for name in packet.overloads()]
+    return [
+        overload for overload in found if any(argument.type.kind() == "TensorType" for argument in overload._schema.arguments)
+    ]
+
+
+def test_each_rule_takes_the_arguments_of_each_overload_that_it_serves() -> None:
+    refused = []
+    for overload in overloads_with_a_rule():
+        rule = table.rule_of_name(table.name_of(overload))
+        assert rule is not None
+        arguments = overload._schema.arguments
+        positional = [item for item in arguments if not item.kwarg_only]
+        keywords = {item.name: item for item in arguments if item.kwarg_only and not item.is_out}
+        required = [item for item in positional if not item.has_default_value()]
+        for given_ in (positional, required):
+            try:
+                inspect.signature(rule.formula).bind(object(), *given_, **keywords)
+            except TypeError as error:
+                refused.append(f"{overload}: {error}")
+    assert not refused
+
+
+def test_results_written_into_given_tensors_count_like_new_ones() -> None:
+    def written(x: Tensor) -> Tensor:
+        total, product = x.new_empty(0), x.new_empty(4, 4)
+        torch.add(x, x, out=total)
+        torch.mm(total, total, out=product)
+        total = torch.cat((product, product), out=x.new_empty(0))
+        values, places = x.new_empty(0), x.new_empty(0, dtype=torch.int64)
+        torch.sort(total, out=(values, places))
+        return values @ x
+
+    for device in ("meta", "cpu"):
+        count = mixbench.count_call(Steps(written), torch.ones(4, 4, device=device))
+        assert count.totals.macs == 4 * 4 * 4 + 8 * 4 * 4
+        assert count.totals.elementwise_flops == 16 + 3 * 32, "a sum, and ceil(log2(8)) comparisons of each of 32"
+        assert count.uncounted == ()
+
+
+def test_in_place_views_are_views() -> None:
+    count = mixbench.count_call(
+        Steps(lambda x: x.clone().squeeze_(0).transpose_(0, 1).unsqueeze_(0).detach_()), torch.ones(1, 2, 3)
+    )
+    assert (count.totals, count.uncounted) == (Cost(), ())
+
+
+@contextmanager
+def place(device: str) -> Iterator[None]:
+    """Where tensors are made: meta, cpu, fake CPU tensors, or the CPU under inference mode."""
+    modes = {"fake": FakeTensorMode, "inference": torch.inference_mode}
+    with modes[device]() if device in modes else torch.device(device):
+        yield
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.l1_loss(x, x * 2),
+        lambda x: F.rms_norm(x, (5,)),
+        lambda x: F.rms_norm(x, (4, 5), x[0, 0]),
+        lambda x: x.masked_fill(x.isfinite(), 0),
+        lambda x: torch.max(x[:, :1], x),
+        lambda x: torch.min(x[0, 0, 0], x),
+        lambda x: x.max(1)[0].min(),
+        lambda x: x.std() + x.var(1).sum(),
+        lambda x: F.max_pool1d(x[0], 2) + F.avg_pool1d(x[0], 2),
+        lambda x: F.adaptive_avg_pool2d(x, 1),
+        lambda x: F.adaptive_avg_pool2d(x, (3, 2)),
+        lambda x: F.adaptive_max_pool1d(x[0], 2),
+        lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"),
+        lambda x: F.cross_entropy(x, torch.zeros(1, 4, 5, dtype=torch.int64, device=x.device)),
+        F.mish,
+        F.silu,
+        F.relu6,
+        F.logsigmoid,
+    ],
+)
+def test_operators_made_of_others_count_the_same_wherever_they_arrive_whole(function: Callable[[Tensor], Tensor]) -> None:
+    def counted(device: str, train: bool) -> Cost:
+        with place(device):
+            return mixbench.count_call(Steps(function), torch.ones(1, 6, 4, 5, requires_grad=train), train=train).totals
+
+    inference = {device: counted(device, False) for device in ("meta", "cpu", "fake", "inference")}
+    assert len(set(inference.values())) == 1, inference
+    training = {device: counted(device, True) for device in ("meta", "cpu", "fake")}
+    assert len(set(training.values())) == 1, training
+
+
+def test_the_libraries_own_operators_are_read_by_their_own_arguments() -> None:
+    """They run on devices that are not here, so their rules are asked directly."""
+
+    def rule(name: str) -> Callable[..., Cost]:
+        return table._rules[name].formula
+
+    with torch.device("meta"):
+        x, weight, grad = torch.empty(1, 4, 5, 5), torch.empty(8, 4, 3, 3), torch.empty(1, 8, 3, 3)
+        rest = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, True, False])
+        backward = rule("aten::convolution_backward_overrideable")((x, weight, None), grad, x, weight, *rest)
+        assert backward == Cost(macs=2 * grad.numel() * 4 * 9)
+
+        x, weight, out = torch.empty(2, 3), torch.empty(7, 3), torch.empty(2, 7)
+        linear = rule("mkldnn::_linear_pointwise")
+        assert linear(out, x, weight, None, "relu", [], "") == Cost(macs=2 * 7 * 3, activations=14)
+        assert linear(out, x, out, weight, None, "add") == Cost(macs=2 * 7 * 3, activations=14)
+
+        q = torch.empty(1, 2, 4, 8)
+        scores, plain = 2 * 4 * 4, rule("aten::_scaled_dot_product_flash_attention")((), q, q, q, 0.0, False, True)
+        assert plain.macs == scores * (8 + 8)
+        scale = torch.empty(1)
+        calls: list[tuple[str, tuple[Any, ...], dict[str, Any], bool]] = [
+            ("flash_attention", (), {}, False),
+            ("flash_attention", (0.0, True), {}, True),
+            ("flash_attention", (scale, scale, None, 0.0, False, True), {}, False),
+            ("flash_attention_for_cpu", (0.0, False), {"attn_mask": q}, True),
+            ("efficient_attention", (None, True), {}, False),
+            ("efficient_attention", (None, True, 0.0, True), {}, True),
+            ("efficient_attention", (q, True), {}, True),
+            ("cudnn_attention", (None, True, 0.0, False, True), {}, False),
+            ("fused_attention_overrideable", (None, 0.0, False, True), {}, False),
+            ("fused_attention_overrideable", (None, 0.0, True), {}, True),
+        ]
+        for name, args, kwargs, masked in calls:
+            cost = rule(f"aten::_scaled_dot_product_{name}")((), q, q, q, *args, **kwargs)
+            assert cost.elementwise_flops - plain.elementwise_flops == scores * masked, (name, args)
+
+
+LIBRARY = torch.library.Library("counter_test", "DEF")
+LIBRARY.define("scale(Tensor x) -> Tensor")
+LIBRARY.define("scale_(Tensor(a!) x) -> Tensor(a!)")
+LIBRARY.impl("scale", lambda x: x * 2, "CPU")
+LIBRARY.impl("scale_", lambda x: x.mul_(2), "CPU")
+
+
+def test_an_in_place_variant_of_ones_own_operator_takes_the_rule_of_the_other() -> None:
+    net = Steps(lambda x: torch.ops.counter_test.scale_(torch.ops.counter_test.scale(x)))
+    bare = mixbench.count_call(net, torch.ones(5))
+    assert {item.operator: item.calls for item in bare.uncounted} == {"counter_test::scale": 1, "counter_test::scale_": 1}
+    mixbench.formula("counter_test::scale")(lambda out, x: Cost(elementwise_flops=x.numel()))
+    try:
+        count = mixbench.count_call(net, torch.ones(5))
+        assert (count.totals.elementwise_flops, count.uncounted, count.coverage) == (10, (), 1)
+    finally:
+        del table._rules["counter_test::scale"]
+        table._found.clear()
+
+
+def test_an_operator_without_a_meta_kernel_is_counted_on_the_cpu_and_still_named(tmp_path: Path) -> None:
+    program = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    example_inputs = torch.ones(4, 16)
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(16, 24)
+    def forward(self, x):
+        return torch.ops.counter_test.scale(self.linear(x))
+"""
+    (tmp_path / "net.py").write_text(program)
+    count = mixbench.count(mixbench.build(f"{tmp_path / 'net.py'}:Net"))
+    assert (count.device, count.totals.macs) == ("cpu", 4 * 16 * 24)
+    assert [(item.operator, item.calls) for item in count.uncounted] == [("counter_test::scale", 1)]
+    assert any("counter_test::scale" in note for note in count.notes), count.notes
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("device", ["meta", "cpu", "fake", "inference"])
+def test_multi_head_attention_counts_the_same_whatever_path_torch_would_take(heads: int, device: str) -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(12, heads, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.attention(x, x, x, need_weights=False)[0]
+
+    with place(device):
+        layer, x = Attention().eval(), torch.ones(2, 5, 12)
+        counts = [mixbench.count_call(layer, x)]
+        with torch.no_grad():
+            counts.append(mixbench.count_call(layer, x))
+    projections, products = 2 * 5 * 4 * 12 * 12, 2 * 2 * 5 * 5 * 12
+    assert [count.totals.macs for count in counts] == [projections + products] * 2
+    assert not any(count.uncounted for count in counts)
+
+
+def test_two_linears_cost_what_the_literature_measures_forward_and_backward() -> None:
+    net = nn.Sequential(nn.Linear(16, 32, bias=False), nn.Linear(32, 8, bias=False))
+    count = mixbench.count_call(net, torch.ones(4, 16), train=True)
+    first, second = 4 * 16 * 32, 4 * 32 * 8
+    assert count.forward.flops == 2 * (first + second) == 6144
+    assert count.totals.flops == 2 * (2 * first + 3 * second) == 14336, "the input needs no gradient"
+
+
+@settings(max_examples=40, deadline=None)
+@given(batch=st.integers(1, 3), m=st.integers(1, 5), k=st.integers(1, 5), n=st.integers(1, 5), bias=st.booleans())
+def test_linear_layers_and_batched_products_agree_with_torchs_counter(batch: int, m: int, k: int, n: int, bias: bool) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(k, n, bias=bias)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.bmm(self.linear(x), x.new_ones(batch, n, m))
+
+    net, x = Net(), torch.ones(batch, m, k)
+    count = mixbench.count_call(net, x)
+    with torch.no_grad(), FlopCounterMode(display=False) as theirs:
+        net(x)
+    assert count.totals.flops == theirs.get_total_flops() == 2 * batch * (m * k * n + m * n * m)
+    assert count.totals.elementwise_flops == bias * batch * m * n

@@ -326,6 +326,146 @@ def test_common_cases_are_answered_and_not_only_left_to_torch() -> None:
         assert run(), f"{name} left a common case to torch"
 
 
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), name=st.sampled_from("add.Tensor mul.Tensor div.Tensor eq.Tensor maximum.default".split()))
+def test_sides_of_one_element_may_have_any_stride(data: st.DataObject, name: str) -> None:
+    def odd(shape: tuple[int, ...]) -> Tensor:
+        strides = [1] * len(shape)
+        for axis in reversed(range(len(shape) - 1)):
+            strides[axis] = strides[axis + 1] * shape[axis + 1]
+        free = [data.draw(st.integers(1, 9)) if size == 1 else stride for size, stride in zip(shape, strides, strict=True)]
+        return torch.empty_strided(shape, free, device="meta")
+
+    shape = tuple(data.draw(st.lists(st.sampled_from([1, 1, 2, 3]), min_size=1, max_size=5)))
+    a, b = odd(shape), odd(tuple(data.draw(st.sampled_from([1, size])) for size in shape)[data.draw(st.integers(0, 4)) :])
+    for first, second in ((a, b), (b, a)):
+        agree(overload(name), (first, second))
+        agree(aten.where.self, (torch.empty(shape[-1:], dtype=torch.bool, device="meta"), first, second))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), axis=st.integers(0, 3), channels_last=st.booleans())
+def test_maps_may_be_contiguous_and_channels_last_at_once(data: st.DataObject, axis: int, channels_last: bool) -> None:
+    batch, channels, height, width = shape = tuple(data.draw(st.sampled_from([1, 1, 2, 3])) for _ in range(4))
+    x = torch.empty(batch, height, width, channels, device="meta").permute(0, 3, 1, 2)
+    x = x if channels_last else torch.empty(shape, device="meta")
+    agree(aten.cat.default, ([x, x], axis))
+    agree(aten.cat.default, ([x, torch.empty(shape, device="meta")], axis))
+    weight = torch.empty(data.draw(st.integers(1, 3)), channels, 1, 1, device="meta")
+    agree(aten.convolution.default, (x, weight, None, [1], [0], [1], False, [0], 1))
+    agree(aten.avg_pool2d.default, (x, [1, 1]))
+    agree(aten.upsample_nearest2d.default, (x, [2, 3]))
+    agree(aten.native_group_norm.default, (x, None, None, batch, channels, height * width, 1, 1e-5))
+
+
+M = {"device": "meta"}
+MAP, MATRIX, ROW, NUMBER = torch.empty(2, 4, 6, 6, **M), torch.empty(3, 3, **M), torch.empty(3, **M), torch.empty((), **M)  # type: ignore[call-overload]
+BATCH, INTEGERS, EMPTY = torch.empty(2, 3, 3, **M), MATRIX.to(torch.int64), torch.empty(2, 0, 4, 4, **M)  # type: ignore[call-overload]
+CHANNEL, KERNEL = torch.empty(4, **M), torch.empty(8, 4, 3, 3, **M)  # type: ignore[call-overload]
+
+
+def convolution(stride: list[int], padding: list[int], dilation: list[int], groups: int = 1) -> Arguments:
+    return (MAP, KERNEL, None, stride, padding, dilation, False, [0, 0], groups)
+
+
+@pytest.mark.parametrize(
+    ("operator", "args", "kwargs"),
+    [
+        (aten.add.Tensor, (MATRIX, MATRIX), {"alpha": 1j}),
+        (aten.add.Tensor, (INTEGERS, INTEGERS), {"alpha": 2.0}),
+        (aten.add_.Tensor, (MATRIX, BATCH), {}),
+        (aten.div.Tensor_mode, (MATRIX, ROW[:2]), {"rounding_mode": None}),
+        (aten.where.self, (MATRIX, MATRIX, MATRIX), {}),
+        (aten.masked_fill.Scalar, (MATRIX, MATRIX.to(torch.uint8), 0.0), {}),
+        (aten.masked_fill.Scalar, (MATRIX, MATRIX.bool(), 1j), {}),
+        (aten.tril.default, (ROW,), {}),
+        (aten._log_softmax.default, (MATRIX, -3, False), {}),
+        (aten._safe_softmax.default, (NUMBER, 1), {}),
+        (aten.mm.default, (BATCH, BATCH), {}),
+        (aten.mm.default, (NUMBER, NUMBER), {}),
+        (aten.bmm.default, (MATRIX, MATRIX), {}),
+        (aten.addmm.default, (BATCH, BATCH, BATCH), {}),
+        (aten.baddbmm.default, (MATRIX, MATRIX, MATRIX), {}),
+        (aten.convolution.default, convolution([0], [0], [1]), {}),
+        (aten.convolution.default, convolution([1], [0], [9]), {}),
+        (aten.convolution.default, convolution([1], [0], [1], groups=3), {}),
+        (aten.native_batch_norm.default, (MAP, None, None, None, None, False, 0.1, 1e-5), {}),
+        (aten.native_batch_norm.default, (MAP, ROW, ROW, CHANNEL, CHANNEL, False, 0.1, 1e-5), {}),
+        (aten.native_layer_norm.default, (MATRIX, [], None, None, 1e-5), {}),
+        (aten.native_layer_norm.default, (MATRIX, [4], None, None, 1e-5), {}),
+        (aten.native_group_norm.default, (CHANNEL, None, None, 4, 1, 1, 1, 1e-5), {}),
+        (aten.native_group_norm.default, (MAP, None, None, 2, 4, 36, 0, 1e-5), {}),
+        (aten.native_group_norm.default, (MAP, None, None, 2, 4, 36, 3, 1e-5), {}),
+        (aten.avg_pool2d.default, (MAP, [2, 2, 2]), {}),
+        (aten.avg_pool2d.default, (MAP, [2], [0, 0]), {}),
+        (aten.avg_pool2d.default, (MAP, [2], [1], [2]), {}),
+        (aten.avg_pool2d.default, (MAP, [2], [1], [0], False, True, 0), {}),
+        (aten.avg_pool2d.default, (EMPTY, [2]), {}),
+        (aten.upsample_nearest2d.default, (MAP, [3]), {}),
+        (aten.upsample_nearest2d.default, (MAP, [3, 0]), {}),
+        (aten.upsample_nearest2d.vec, (MAP, [3, 3], [2.0, 2.0]), {}),
+        (aten.mean.dim, (MATRIX, [0, -2]), {}),
+        (aten.sum.dim_IntList, (MATRIX, [2]), {}),
+        (aten.mean.dim, (INTEGERS, [0]), {"dtype": torch.int64}),
+        (aten.cat.default, ([MATRIX, MATRIX], 2), {}),
+        (aten.cat.default, ([ROW], -2), {}),
+        (aten.cat.default, ([MATRIX, MAP],), {}),
+        (aten.cat.default, ([],), {}),
+        (aten.repeat.default, (MATRIX, [2]), {}),
+        (aten.repeat.default, (MATRIX, [2, -1]), {}),
+        (aten.embedding.default, (ROW, INTEGERS), {}),
+        (aten.arange.start_step, (0, 3, 0), M),
+        (aten.arange.start, (3, 0), M),
+    ],
+    ids=lambda item: str(item) if isinstance(item, torch._ops.OpOverload) else "",
+)
+def test_what_torch_refuses_is_left_to_torch(operator: Any, args: Arguments, kwargs: dict[str, Any]) -> None:
+    """A kernel that answers here has a model counted that can't run."""
+    refusals = (RuntimeError, IndexError, NotImplementedError, ValueError, AssertionError, ZeroDivisionError)
+    with pytest.raises(refusals):
+        operator(*args, **kwargs)
+    assert meta.run(operator, args, kwargs) is None
+
+
+@pytest.mark.parametrize(
+    ("operator", "args"),
+    [
+        (aten.mul_.Scalar, (MATRIX, 1j)),
+        (aten._softmax.default, (MATRIX, 2, False)),
+        (aten.convolution.default, convolution([1, 1, 1], [0], [1])),
+        (aten.convolution.default, convolution([1], [0, 0, 0], [1])),
+        (aten.convolution.default, convolution([1], [0], [1, 1, 1])),
+    ],
+    ids=lambda item: str(item) if isinstance(item, torch._ops.OpOverload) else "",
+)
+def test_what_only_real_tensors_refuse_is_left_to_torch_as_well(operator: Any, args: Arguments) -> None:
+    """torch's own meta kernels let it pass; should they stop to, the counter stops with them."""
+    assert meta.run(operator, args, {}) is None
+
+
+def test_overloads_that_write_into_given_tensors_or_choose_a_dtype_are_left_to_torch() -> None:
+    for name in meta._kernels:
+        packet = getattr(aten, name)
+        for overload_ in (getattr(packet, which) for which in packet.overloads()):
+            if any(argument.is_out for argument in overload_._schema.arguments):
+                assert meta._kernel_of(overload_) is None, overload_
+    half = MATRIX.to(torch.bfloat16)
+    assert meta.run(aten.mm.dtype, (half, half, torch.float32), {}) is None
+    assert meta.run(aten.addmm.dtype, (half, half, half, torch.float32), {}) is None
+
+
+def test_building_leaves_random_tensors_that_are_not_on_meta_alone() -> None:
+    real = torch.zeros(1000)
+    with meta.building():
+        assert torch.randn(3).is_meta and torch.rand(2, device="meta").is_meta
+        assert torch.randn_like(torch.empty(2)).is_meta
+        drawn = torch.randn_like(real)
+        generated = torch.randn(1000, device="cpu")
+    for values in (drawn, generated):
+        assert not values.is_meta
+        assert 0.5 < values.std() < 2, "filled, and not what lay in memory"
+
+
 def test_only_plain_meta_tensors_are_answered() -> None:
     assert meta.run(aten.add.Tensor, (torch.ones(2), torch.ones(2)), {}) is None
 

@@ -11,7 +11,7 @@ and softmax, no fused encoder layer, no oneDNN recurrent layer. They are put bac
 import bisect
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +122,7 @@ def count_call(module: nn.Module, *args: Any, train: bool = False, notes: tuple[
     with ExitStack() as stack:
         stack.enter_context(_decomposed())
         stack.enter_context(_followed(module, names, watch))
-        stack.enter_context(nullcontext() if train else torch.no_grad())
+        stack.enter_context(_gradients_aside(module) if train else torch.no_grad())
         stack.enter_context(_EscapeWatch(watch))
         stack.enter_context(_OperatorWatch(watch))
         output = module(*args, **kwargs)
@@ -266,6 +266,19 @@ def _decomposed() -> Iterator[None]:
     finally:
         for (_, put, _), value in zip(switches, before, strict=True):
             put(value)
+
+
+@contextmanager
+def _gradients_aside(module: nn.Module) -> Iterator[None]:
+    """Let a backward pass start from no gradients, as a training step does, and give the module back the ones it had."""
+    before = [(parameter, parameter.grad) for parameter in module.parameters()]
+    for parameter, _ in before:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, gradient in before:
+            parameter.grad = gradient
 
 
 @contextmanager

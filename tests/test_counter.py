@@ -105,6 +105,15 @@ def test_backward_work_belongs_to_the_module_that_ran_forward() -> None:
     assert count.forward.macs == sum(forward.values())
 
 
+def test_counting_a_step_twice_gives_the_same_and_leaves_gradients_as_they_were() -> None:
+    net = Two()
+    net.join.weight.grad = torch.ones_like(net.join.weight)
+    counts = [mixbench.count_call(net, torch.ones(3, 8), train=True).totals for _ in range(2)]
+    assert counts[0] == counts[1]
+    assert net.small.weight.grad is None
+    assert (net.join.weight.grad == 1).all()
+
+
 def test_recomputation_is_counted_as_executed_and_at_its_place() -> None:
     plain, again = (macs_by_module(mixbench.count_call(Deep(again), torch.ones(3, 8), train=True)) for again in (False, True))
     # torch stops computing again as soon as it has what the backward pass needs: the last layer's output it does not.

@@ -17,12 +17,13 @@ from mixbench.models.architectures.tokenring import merge_partial_attention, par
 
 def heads(
     length: int, query_heads: int = 4, kv_heads: int = 4, dtype: torch.dtype = torch.float64, seed: int = 0
-) -> list[Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return [
-        torch.randn(2, count, length, 8, generator=generator, dtype=torch.float64).to(dtype)
-        for count in (query_heads, kv_heads, kv_heads)
-    ]
+
+    def draw(count: int) -> Tensor:
+        return torch.randn(2, count, length, 8, generator=generator, dtype=torch.float64).to(dtype)
+
+    return draw(query_heads), draw(kv_heads), draw(kv_heads)
 
 
 @settings(max_examples=40, deadline=None)
@@ -73,10 +74,13 @@ def test_a_query_that_sees_nothing_is_zero_and_leaves_a_merge_alone() -> None:
 
 
 def test_gradients_equal_those_of_ordinary_attention() -> None:
-    ours, plain = [t.requires_grad_() for t in heads(11, kv_heads=2)], [t.requires_grad_() for t in heads(11, kv_heads=2)]
+    ours, plain = heads(11, kv_heads=2), heads(11, kv_heads=2)
+    for tensor in (*ours, *plain):
+        tensor.requires_grad_()
     weight = torch.randn(2, 4, 11, 8, dtype=torch.float64)
-    (token_ring_attention(ours[0], ours[1], ours[2], 3, causal=True) * weight).sum().backward()
-    (F.scaled_dot_product_attention(*plain, is_causal=True, enable_gqa=True) * weight).sum().backward()
+    q, k, v = plain
+    (token_ring_attention(*ours, degree=3, causal=True) * weight).sum().backward()
+    (F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True) * weight).sum().backward()
     for a, b in zip(ours, plain, strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=1e-12)
 

@@ -40,12 +40,12 @@ def tables(run: Run, depth: int | None, by_op: bool) -> Iterator["RenderableType
             yield Text(f"note on {result.model}: {note}", style="yellow")
     for result in run.models:
         if result.published:
-            yield _published(result)
+            yield from _published(result)
     for result in run.models:
         if depth is not None:
             yield _modules(result, depth)
         if by_op:
-            yield _operators(result)
+            yield from _operators(result)
         for index in range(len(result.opinions)):
             yield _opinion(result, index)
 
@@ -82,6 +82,12 @@ def _row(table: "Table", *cells: Any, style: str | None = None) -> None:
     table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in cells), style=style)
 
 
+def _small(text: str) -> "RenderableType":
+    from rich.text import Text
+
+    return Text(text, style="dim")
+
+
 def _totals(result: ModelResult) -> "Table":
     table = _table("", "", "exact", "about", "")
     table.show_header = False
@@ -112,16 +118,15 @@ def _side_by_side(results: tuple[ModelResult, ...], first: ModelResult) -> "Tabl
     return table
 
 
-def _published(result: ModelResult) -> "Table":
+def _published(result: ModelResult) -> Iterator["RenderableType"]:
     columns = ("published", "ours", "difference", "why")
     table = _table(f"\npublished figures of {result.model}", "figure", *columns)
     table.columns[4].justify = "left"
     for item in result.published:
         cells = (item.published, item.ours, f"{item.difference_percent:+.2f} %", item.explanation)
         _row(table, label_of(item.metric), *cells, style=None if item.agrees else "yellow")
-    table.caption = f"source: {'; '.join(dict.fromkeys(item.source for item in result.published))}"
-    table.caption_justify = "left"
-    return table
+    yield table
+    yield _small(f"source: {'; '.join(dict.fromkeys(item.source for item in result.published))}")
 
 
 def _modules(result: ModelResult, depth: int) -> "Table":
@@ -137,7 +142,7 @@ def _modules(result: ModelResult, depth: int) -> "Table":
     return table
 
 
-def _operators(result: ModelResult) -> "Table":
+def _operators(result: ModelResult) -> Iterator["RenderableType"]:
     columns = ("rule", "calls", "MACs", "share", "FFT FLOPs", "elementwise FLOPs", "activations")
     table = _table(f"\noperators of {result.model}", "operator", *columns, left=2)
     free = [item for item in result.operators if item.family and not (item.macs or item.fft_flops or item.elementwise_flops)]
@@ -149,9 +154,9 @@ def _operators(result: ModelResult) -> "Table":
     if free:
         names = ", ".join(item.operator.removeprefix("aten::") for item in free)
         _row(table, "free of arithmetic", "", sum(item.calls for item in free), "", "", "", "", "")
-        table.caption = f"free: {names}"
-        table.caption_justify = "left"
-    return table
+    yield table
+    if free:
+        yield _small(f"free: {names}")
 
 
 def _opinion(result: ModelResult, index: int) -> "Table":

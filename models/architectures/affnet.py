@@ -101,6 +101,7 @@ FAMILY = Family(
         "The paper calls multiply-accumulates FLOPs; ours are MACs, and FLOPs are twice as many.",
         "Transforms have a bucket of their own (FFT FLOPs) and are in no published figure.",
         "activation=relu is the code's default; the released ET checkpoint was trained with silu, ours.",
+        "torch.compile for training needs torch._inductor.config.layout_optimization = False (torch 2.13); eval needs nothing.",
         "norm=layer_norm normalises each pixel alone; it takes the same checkpoint without a word and gives other outputs.",
     ),
 )

@@ -187,7 +187,8 @@ def _same_dtype(*operands: Any, **kwargs: Any) -> Tensor | None:
 def _arithmetic(*operands: Any, **kwargs: Any) -> Tensor | None:
     """Integers stay what they are, as long as nothing else takes part."""
     first = operands[0]
-    whole = all(isinstance(item, Tensor) and item.dtype == first.dtype for item in operands) and not kwargs
+    same = (type(item) is int or (isinstance(item, Tensor) and item.dtype == first.dtype) for item in operands)
+    whole = all(same) and not kwargs
     integers = whole and first.dtype in (torch.int64, torch.int32)
     if _has_complex(*kwargs.values()):
         return None

@@ -113,8 +113,8 @@ def count_call(module: nn.Module, *args: Any, train: bool = False, notes: tuple[
         train: run the backward pass too, from a gradient for each output that has one. The module's own train or eval mode
             is left as it is.
 
-    A module whose cost depends on values may define ``cost_note()``, a text on the call it has just served; it is among the
-    notes of the count.
+    A module whose cost depends on values, or is partly for nothing (behind a mask), may define ``cost_note()``, a text on the
+    call it has just served; it is among the notes of the count.
     """
     module = getattr(module, "_orig_mod", module)  # a compiled module hides its operators, its original shows them
     names = {id(child): name for name, child in module.named_modules()}

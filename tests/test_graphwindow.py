@@ -1,6 +1,9 @@
 """Attention under a graph window against a dense one, in results and gradients, and the decoder around it."""
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,6 +250,15 @@ def test_rotary_positions_are_relative() -> None:
     scores = torch.einsum("ihd,jhd->hij", q[0], k[0])
     torch.testing.assert_close(scores[:, 5:, 5:], scores[:, :-5, :-5], rtol=1e-5, atol=1e-5)
     assert not torch.allclose(scores[:, 0], scores[:, 7])
+
+
+def test_the_example_of_the_documentation_prints_what_it_says() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "graphwindow.md").read_text(encoding="utf-8")
+    program = page.split("```python\n")[1].split("```")[0]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "torch.Size([1, 7, 32]) attention: 38 useful of" in done.stdout
+    count = mixbench.count(mixbench.build("graphwindow"))
+    assert f"note on graphwindow-small: {count.notes[0]}\n" in page
 
 
 def exported(model: GraphWindowDecoder, ids: Tensor, **given: Any) -> Any:

@@ -71,7 +71,9 @@ UNARY = (
     "neg abs relu hardtanh sigmoid hardsigmoid hardswish tanh silu gelu leaky_relu elu exp log sqrt rsqrt reciprocal sin cos "
     "erf softplus softshrink square clamp"
 ).split()
-SCALAR = "add.Scalar mul.Scalar div.Scalar pow.Tensor_Scalar eq.Scalar gt.Scalar clamp_min.default clamp_max.default".split()
+SCALAR = (
+    "add.Scalar sub.Scalar mul.Scalar div.Scalar pow.Tensor_Scalar eq.Scalar gt.Scalar clamp_min.default clamp_max.default"
+).split()
 IN_PLACE = (
     "add_ sub_ mul_ div_ neg_ relu_ hardtanh_ clamp_ clamp_min_ sigmoid_ hardsigmoid_ hardswish_ tanh_ silu_ leaky_relu_ elu_ "
     "exp_ sqrt_ rsqrt_ pow_"
@@ -477,7 +479,9 @@ def test_only_plain_meta_tensors_are_answered() -> None:
     assert meta.run(aten.cat.default, ([marked], 0), {}) is None
 
 
-@pytest.mark.parametrize(("model", "macs"), [("ghostnetv2", 167048288), ("affnet", 1453721088)])
+@pytest.mark.parametrize(
+    ("model", "macs"), [("ghostnetv2", 167048288), ("affnet", 1453721088), ("graphwindow-llama2-7b", 1177665404928)]
+)
 def test_counting_loads_neither_the_compiler_nor_sympy(model: str, macs: int) -> None:
     """Also the private hook that keeps the compiler out: when torch drops it, this says so."""
     program = f"""

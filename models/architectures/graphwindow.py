@@ -51,7 +51,7 @@ FAMILY = Family(
     notes=(
         "The window is about learning, not speed: of the 177 tokens of the default prompt 73 are inside it, and at k = 1 it "
         "keeps 84 % of the causal cells; the templates of real prompts, of 70 to 130 text tokens, keep more.",
-        "A dense mask executes all S x S cells whatever it blocks; path=sparse pays from about a thousand node tokens on.",
+        "A dense mask executes all S x S cells. path=sparse pays where it executes less than about a quarter, in spans.",
         "Tokens past the prompt, such as generated ones, are text and attend to all before them, as in the released code.",
         "A bidirectional window rules out a key-value cache for the prompt that grows token by token: prefill it in one piece.",
         "The head scores text tokens only. Node vectors are given, so they are not trained.",
@@ -284,10 +284,13 @@ class GraphWindowTrunk(nn.Module):
 
     def start(self, ids: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """What enters the first block: the embeddings, and the rotation of their positions."""
-        x = self.embed_tokens(ids.clamp(max=self.vocabulary - 1))
-        if self.node_tokens is not None:
-            nodes = self.node_tokens((ids - self.vocabulary).clamp(min=0))
-            x = torch.where((ids >= self.vocabulary)[..., None], nodes, x)
+        if self.node_tokens is None:
+            x = self.embed_tokens(ids)
+        else:
+            is_text, is_node = ids < self.vocabulary, ids >= self.vocabulary
+            text = self.embed_tokens(ids.masked_fill(is_node, 0))
+            nodes = self.node_tokens((ids - self.vocabulary).masked_fill(is_text, 0))
+            x = torch.where(is_node[..., None], nodes, text)
         cosine, sine = rotary_angles(ids.shape[1], self.size, ids.device)
         return x, (cosine.to(x.dtype), sine.to(x.dtype))
 

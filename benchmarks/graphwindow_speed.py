@@ -1,0 +1,172 @@
+"""Attention under a graph window that skips what is blocked, against the original's dense mask; where it wins and where not.
+
+The plain formulation is the authors': the window as an additive mask of -6000 over all S x S cells, handed to torch's masked
+attention; beside it the same with a boolean mask. All have 8 heads of width 64 and one sequence in float32; spans of 16 tokens
+for each node, or the paper's own prompt. Results and gradients are first found equal. One process, rounds in random order.
+
+  ring     each node linked to the two next on either side
+  random   2 N edges between random nodes
+  tree     eight children each, so nodes near the root are hubs; k = 2 links all siblings
+  prompt   the paper's prompt of 177 tokens, single tokens for nodes, unidirectional: too small for anything but a dense mask
+  all      every pair linked: nothing to skip
+
+Columns: cells that the window allows and that we execute, in percent of S x S; milliseconds; ratio theirs / ours with its 99 %
+interval. Above 1 the window pays. ``train`` is forward and backward.
+
+Run: ./dev bench, or python benchmarks/graphwindow_speed.py [--rounds N] [--threads N] [--quick].
+"""
+
+import argparse
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mixbench.models import GraphWindow, PromptTree, TokenGraph
+
+HEADS, SIZE, SPAN = 8, 64, 16
+# Graph, tokens, k, direction.
+CASES = (
+    ("ring", 2048, 1, "bi"),
+    ("ring", 4096, 1, "bi"),
+    ("tree", 2048, 1, "bi"),
+    ("tree", 4096, 1, "bi"),
+    ("tree", 2048, 2, "bi"),
+    ("random", 2048, 1, "bi"),
+    ("random", 2048, 2, "bi"),
+    ("ring", 2048, 1, "uni"),
+    ("random", 2048, 1, "uni"),
+    ("ring", 512, 1, "bi"),
+    ("ring", 256, 1, "bi"),
+    ("random", 2048, 3, "bi"),
+    ("all", 1024, 1, "bi"),
+    ("all", 1024, 1, "uni"),
+    ("prompt", 177, 1, "uni"),
+)
+QUICK = (("ring", 1024, 1, "bi"), ("prompt", 177, 1, "uni"))
+
+
+def graph_of(kind: str, tokens: int) -> TokenGraph:
+    """The named graph on that many tokens."""
+    nodes = tokens // SPAN
+    generator = random.Random(0)
+    if kind == "prompt":
+        return PromptTree.of_sizes([8] * 8).graph()
+    edges = {
+        "ring": [(node, (node + step) % nodes) for node in range(nodes) for step in (1, 2)],
+        "random": [(generator.randrange(nodes), generator.randrange(nodes)) for _ in range(2 * nodes)],
+        "tree": [((node - 1) // 8, node) for node in range(1, nodes)],
+        "all": [(a, b) for a in range(nodes) for b in range(a)],
+    }[kind]
+    return TokenGraph.of_nodes(nodes, SPAN, edges)
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """The dense formulation, (1, S, H, D) to the same."""
+    y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
+    return y.transpose(1, 2)
+
+
+def trained(attend: Callable[..., Tensor], tensors: list[Tensor], *rest: Tensor) -> list[Tensor]:
+    """Gradients of a sum of the result."""
+    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+    attend(*leaves, *rest).sum().backward()
+    return [leaf.grad for leaf in leaves if leaf.grad is not None]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall-clock seconds of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def times(rounds: int, works: list[Callable[[], object]]) -> list[list[float]]:
+    """Times of all in rounds, each round in random order; each runs twice unmeasured."""
+    for work in works * 2:
+        work()
+    found: list[list[float]] = [[] for _ in works]
+    for _ in range(rounds):
+        for index in random.sample(range(len(works)), len(works)):
+            found[index].append(seconds(works[index]))
+    return found
+
+
+def interval(values: list[float], level: float = 0.99) -> tuple[float, float]:
+    """Order statistics that hold the median with at least this probability (binomial); the extremes when there are too few."""
+    ordered, count = sorted(values), len(values)
+    below, tail = 0, 0.0
+    while below < count // 2:
+        tail += math.comb(count, below) / 2**count
+        if 2 * tail > 1 - level:
+            break
+        below += 1
+    low = max(0, below - 1)
+    return ordered[low], ordered[count - 1 - low]
+
+
+def ratio(theirs: list[float], ours: list[float]) -> str:
+    """The median of the paired ratios and its interval."""
+    pairs = [a / b for a, b in zip(theirs, ours, strict=True)]
+    low, high = interval(pairs)
+    return f"{statistics.median(pairs):6.2f} [{low:5.2f}, {high:5.2f}]"
+
+
+def milliseconds(values: list[float]) -> str:
+    """The median."""
+    return f"{statistics.median(values) * 1000:8.2f}"
+
+
+def main() -> None:
+    """Print two lines for each case, forward and training."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15, help="rounds for each case")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="few rounds, two cases")
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    cases, rounds = (QUICK, 9) if asked.quick else (CASES, asked.rounds)
+    print(
+        f"{'graph':<7}{'S':>5} k dir pass   useful executed   ours ms  -6000 ms   bool ms   -6000 / ours            bool / ours"
+    )
+    for kind, tokens, k, direction in cases:
+        graph = graph_of(kind, tokens)
+        window = GraphWindow(graph, k, direction, path="sparse")
+        assert window.planned is not None
+        mask = window.allowed
+        additive = torch.zeros(mask.shape).masked_fill(~mask, -6000.0)
+        generator = torch.Generator().manual_seed(0)
+        tensors = [torch.randn(1, graph.length, HEADS, SIZE, generator=generator) for _ in range(3)]
+        torch.testing.assert_close(window(*tensors), plain(tensors[0], tensors[1], tensors[2], additive), rtol=1e-4, atol=1e-5)
+        for mine, other in zip(trained(window, tensors), trained(plain, tensors, mask), strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-4)
+        cells = graph.length**2
+        shares = [100 * count / cells for count in (window.planned.useful, window.planned.executed)]
+        q, key, v = tensors
+        forward: list[Callable[[], object]] = [
+            partial(window, q, key, v),
+            *(partial(plain, q, key, v, m) for m in (additive, mask)),
+        ]
+        training: list[Callable[[], object]] = [
+            partial(trained, window, tensors),
+            *(partial(trained, plain, tensors, m) for m in (additive, mask)),
+        ]
+        for name, works in (("eval", forward), ("train", training)):
+            with torch.set_grad_enabled(name == "train"):
+                ours, sixes, booleans = times(rounds, works)
+            print(
+                f"{kind:<7}{graph.length:>5} {k} {direction:<3} {name:<6}{shares[0]:6.1f} % {shares[1]:6.1f} %"
+                f"{milliseconds(ours)}  {milliseconds(sixes)}  {milliseconds(booleans)}"
+                f"   {ratio(sixes, ours)}  {ratio(booleans, ours)}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from ..models import meta
+from ..models import meta, meta_kernels
 from ..models.case import Case
 from ..models.errors import BadInput, MixbenchError, first_line
 from .cost import FREE, Cost, CostTree, OperatorCost
@@ -203,7 +203,7 @@ class _OperatorWatch(meta.CheapDispatchMode):
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        result = meta.run(func, args, kwargs) if isinstance(func, torch._ops.OpOverload) else None
+        result = meta_kernels.run(func, args, kwargs) if isinstance(func, torch._ops.OpOverload) else None
         if result is None:
             result = func(*args, **kwargs)
         name = name_of(func)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mixbench
-from mixbench.models import meta
+from mixbench.models import meta_kernels
 from mixbench.profilers.counter import Count
 
 ROWS, WIDTH, BAGS, LENGTH = 11, 6, 4, 3
@@ -95,7 +95,7 @@ def test_bags_on_meta_have_torchs_shapes(name: str, kind: torch.dtype, dtype: to
     indices, offsets = torch.empty(12, dtype=kind, device="meta"), torch.empty(4, dtype=kind, device="meta")
     given = torch.empty(12, dtype=dtype, device="meta") if weighted else None
     args = (table, indices, offsets, False, 0, False, given)
-    ours, theirs = meta.run(operator, args, {}), operator(*args)
+    ours, theirs = meta_kernels.run(operator, args, {}), operator(*args)
     assert [(t.shape, t.dtype, t.stride()) for t in ours] == [(t.shape, t.dtype, t.stride()) for t in theirs]
 
 
@@ -103,8 +103,8 @@ def test_bags_on_meta_have_torchs_shapes(name: str, kind: torch.dtype, dtype: to
 def test_other_bags_on_meta_are_left_to_torch(mode: int) -> None:
     table, indices = torch.empty(ROWS, WIDTH, device="meta"), torch.empty(12, dtype=torch.int64, device="meta")
     operator = torch.ops.aten._embedding_bag.default
-    assert meta.run(operator, (table, indices, indices[:4], False, mode), {}) is None
-    assert meta.run(operator, (table, indices, indices[:4], False, 0, False, None, True), {}) is None
+    assert meta_kernels.run(operator, (table, indices, indices[:4], False, mode), {}) is None
+    assert meta_kernels.run(operator, (table, indices, indices[:4], False, 0, False, None, True), {}) is None
 
 
 INTEGERS = [torch.empty(3, 4, dtype=dtype, device="meta") for dtype in (torch.int32, torch.int64)]
@@ -115,11 +115,11 @@ INTEGERS = [torch.empty(3, 4, dtype=dtype, device="meta") for dtype in (torch.in
 def test_arithmetic_of_equal_integers_keeps_them_on_meta(x: Tensor, name: str) -> None:
     operator = getattr(torch.ops.aten, name).Tensor
     row = x.new_empty(4)
-    ours, theirs = meta.run(operator, (x, row), {}), operator(x, row)
+    ours, theirs = meta_kernels.run(operator, (x, row), {}), operator(x, row)
     assert (ours.shape, ours.dtype, ours.stride()) == (theirs.shape, theirs.dtype, theirs.stride())
-    assert meta.run(operator, (x, row.to(torch.int16)), {}) is None
+    assert meta_kernels.run(operator, (x, row.to(torch.int16)), {}) is None
     scalar = getattr(torch.ops.aten, name).Scalar
-    assert meta.run(scalar, (x, 2.5), {}) is None  # becomes floating point: torch's to say
+    assert meta_kernels.run(scalar, (x, 2.5), {}) is None  # becomes floating point: torch's to say
 
 
 @pytest.mark.parametrize("x", INTEGERS, ids=str)
@@ -128,12 +128,12 @@ def test_sums_of_integers_keep_the_dtype_that_they_are_told_on_meta(x: Tensor) -
     for keep in (False, True):
         ours, theirs = (call(operator, x, keep) for call in (_by_meta, _by_torch))
         assert (ours.shape, ours.dtype, ours.stride()) == (theirs.shape, theirs.dtype, theirs.stride())
-    assert meta.run(operator, (x, [-1]), {}) is None  # widens: torch's to say
-    assert meta.run(operator, (x, [-1]), {"dtype": torch.float32}) is None
+    assert meta_kernels.run(operator, (x, [-1]), {}) is None  # widens: torch's to say
+    assert meta_kernels.run(operator, (x, [-1]), {"dtype": torch.float32}) is None
 
 
 def _by_meta(operator: Any, x: Tensor, keep: bool) -> Tensor:
-    result: Tensor = meta.run(operator, (x, [-1], keep), {"dtype": x.dtype})
+    result: Tensor = meta_kernels.run(operator, (x, [-1], keep), {"dtype": x.dtype})
     return result
 
 

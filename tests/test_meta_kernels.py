@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mixbench.models import meta
+from mixbench.models import meta, meta_kernels
 
 aten = torch.ops.aten
 Arguments = tuple[Any, ...]
@@ -53,7 +53,7 @@ def described(result: Any) -> list[Any]:
 def agree(operator: Any, args: Arguments, kwargs: dict[str, Any] | None = None) -> bool:
     """Whether the kernel answered, after checking that it answered as torch does; where torch raises it must not answer."""
     kwargs = kwargs or {}
-    ours = meta.run(operator, args, kwargs)
+    ours = meta_kernels.run(operator, args, kwargs)
     try:
         theirs = operator(*args, **kwargs)
     except (RuntimeError, IndexError, NotImplementedError, ValueError, UserWarning):
@@ -122,7 +122,7 @@ def test_in_place_operators_return_their_first_operand(data: st.DataObject, name
         return
     args: Arguments = (x, 0.0, 1.0) if name == "clamp_" else (x, 0.0) if name == "clamp_min_" else (x,)
     if 0 not in [stride for stride, size in zip(x.stride(), x.shape, strict=True) if size > 1]:
-        assert meta.run(overload(name), args, {}) in (None, x) or meta.run(overload(name), args, {}) is x
+        assert meta_kernels.run(overload(name), args, {}) in (None, x) or meta_kernels.run(overload(name), args, {}) is x
 
 
 @settings(max_examples=100, deadline=None)
@@ -171,7 +171,7 @@ def test_convolutions(
 def test_a_convolution_of_mixed_dtypes_fails_as_it_would_on_a_device() -> None:
     x, weight = torch.empty(1, 2, 4, 4, dtype=torch.int64, device="meta"), torch.empty(3, 2, 1, 1, device="meta")
     with pytest.raises(RuntimeError, match=r"one dtype, not torch\.int64 and torch\.float32"):
-        meta.run(aten.convolution.default, (x, weight, None, [1], [0], [1], False, [0], 1), {})
+        meta_kernels.run(aten.convolution.default, (x, weight, None, [1], [0], [1], False, [0], 1), {})
 
 
 @settings(max_examples=80, deadline=None)
@@ -322,8 +322,8 @@ def test_common_cases_are_answered_and_not_only_left_to_torch() -> None:
     for name in IN_PLACE:
         operands: Arguments = (0.0,) if name in ("clamp_", "clamp_min_") else (2.0,) if name in TAKES_OPERAND else ()
         which = f"{name}.Scalar" if name in TAKES_OPERAND else name
-        answered[name] = lambda which=which, operands=operands: meta.run(overload(which), (x, *operands), {}) is x  # type: ignore[misc]
-    assert set(answered) == set(meta._kernels), "every kernel is tried here"
+        answered[name] = lambda which=which, operands=operands: meta_kernels.run(overload(which), (x, *operands), {}) is x  # type: ignore[misc]
+    assert set(answered) == set(meta_kernels._kernels), "every kernel is tried here"
     for name, run in answered.items():
         assert run(), f"{name} left a common case to torch"
 
@@ -426,7 +426,7 @@ def test_what_torch_refuses_is_left_to_torch(operator: Any, args: Arguments, kwa
     refusals = (RuntimeError, IndexError, NotImplementedError, ValueError, AssertionError, ZeroDivisionError)
     with pytest.raises(refusals):
         operator(*args, **kwargs)
-    assert meta.run(operator, args, kwargs) is None
+    assert meta_kernels.run(operator, args, kwargs) is None
 
 
 @pytest.mark.parametrize(
@@ -442,18 +442,18 @@ def test_what_torch_refuses_is_left_to_torch(operator: Any, args: Arguments, kwa
 )
 def test_what_only_real_tensors_refuse_is_left_to_torch_as_well(operator: Any, args: Arguments) -> None:
     """torch's own meta kernels let it pass; should they stop to, the counter stops with them."""
-    assert meta.run(operator, args, {}) is None
+    assert meta_kernels.run(operator, args, {}) is None
 
 
 def test_overloads_that_write_into_given_tensors_or_choose_a_dtype_are_left_to_torch() -> None:
-    for name in meta._kernels:
+    for name in meta_kernels._kernels:
         packet = getattr(aten, name)
         for overload_ in (getattr(packet, which) for which in packet.overloads()):
             if any(argument.is_out for argument in overload_._schema.arguments):
-                assert meta._kernel_of(overload_) is None, overload_
+                assert meta_kernels._kernel_of(overload_) is None, overload_
     half = MATRIX.to(torch.bfloat16)
-    assert meta.run(aten.mm.dtype, (half, half, torch.float32), {}) is None
-    assert meta.run(aten.addmm.dtype, (half, half, half, torch.float32), {}) is None
+    assert meta_kernels.run(aten.mm.dtype, (half, half, torch.float32), {}) is None
+    assert meta_kernels.run(aten.addmm.dtype, (half, half, half, torch.float32), {}) is None
 
 
 def test_building_leaves_random_tensors_that_are_not_on_meta_alone() -> None:
@@ -469,14 +469,14 @@ def test_building_leaves_random_tensors_that_are_not_on_meta_alone() -> None:
 
 
 def test_only_plain_meta_tensors_are_answered() -> None:
-    assert meta.run(aten.add.Tensor, (torch.ones(2), torch.ones(2)), {}) is None
+    assert meta_kernels.run(aten.add.Tensor, (torch.ones(2), torch.ones(2)), {}) is None
 
     class Marked(Tensor):
         pass
 
     marked = torch.empty(2, device="meta").as_subclass(Marked)
-    assert meta.run(aten.add.Tensor, (marked, marked), {}) is None
-    assert meta.run(aten.cat.default, ([marked], 0), {}) is None
+    assert meta_kernels.run(aten.add.Tensor, (marked, marked), {}) is None
+    assert meta_kernels.run(aten.cat.default, ([marked], 0), {}) is None
 
 
 @pytest.mark.parametrize(

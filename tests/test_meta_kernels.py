@@ -50,7 +50,7 @@ def described(result: Any) -> list[Any]:
     ]
 
 
-def agree(operator: Any, args: Arguments, kwargs: dict[str, Any] | None = None) -> bool:
+def assert_agrees(operator: Any, args: Arguments, kwargs: dict[str, Any] | None = None) -> bool:
     """Whether the kernel answered, after checking that it answered as torch does; where torch raises it must not answer."""
     kwargs = kwargs or {}
     ours = meta_kernels.run(operator, args, kwargs)
@@ -92,23 +92,23 @@ def test_binary_operators_broadcast_and_lay_out_like_torch(data: st.DataObject, 
     a = data.draw(tensors())
     shape = tuple(data.draw(st.sampled_from([1, size])) for size in a.shape)[data.draw(st.integers(0, a.ndim)) :]
     b = data.draw(st.one_of(tensors(shape), tensors()))
-    agree(overload(name), (a, b))
-    agree(overload(name), (b, a))
+    assert_agrees(overload(name), (a, b))
+    assert_agrees(overload(name), (b, a))
 
 
 @settings(max_examples=150, deadline=None)
 @given(x=tensors(), name=st.sampled_from(UNARY))
 def test_unary_operators_keep_the_layout(x: Tensor, name: str) -> None:
     args: Arguments = (x, 0.0, 6.0) if name == "clamp" else (x,)
-    agree(overload(name), args)
+    assert_agrees(overload(name), args)
 
 
 @settings(max_examples=80, deadline=None)
 @given(x=st.one_of(tensors(), tensors(dtype=torch.int64), tensors(dtype=torch.bfloat16)), name=st.sampled_from(SCALAR))
 def test_operators_with_a_number_keep_layout_and_dtype(x: Tensor, name: str) -> None:
-    agree(overload(name), (x, 2.0))
-    agree(overload(name), (x, 2))
-    agree(aten.pow.Scalar, (2.0, x))
+    assert_agrees(overload(name), (x, 2.0))
+    assert_agrees(overload(name), (x, 2))
+    assert_agrees(aten.pow.Scalar, (2.0, x))
 
 
 @settings(max_examples=100, deadline=None)
@@ -118,7 +118,7 @@ def test_in_place_operators_return_their_first_operand(data: st.DataObject, name
     operand = data.draw(st.one_of(tensors(x.shape[1:]), tensors()))
     if name in TAKES_OPERAND:
         if x.is_contiguous():
-            agree(overload(f"{name}.Tensor"), (x, operand))
+            assert_agrees(overload(f"{name}.Tensor"), (x, operand))
         return
     args: Arguments = (x, 0.0, 1.0) if name == "clamp_" else (x, 0.0) if name == "clamp_min_" else (x,)
     if 0 not in [stride for stride, size in zip(x.stride(), x.shape, strict=True) if size > 1]:
@@ -130,12 +130,12 @@ def test_in_place_operators_return_their_first_operand(data: st.DataObject, name
 def test_products_of_matrices(data: st.DataObject, batch: int, m: int, k: int, n: int) -> None:
     wrong = data.draw(st.sampled_from([0, 0, 0, 1]))
     a, b = data.draw(tensors((m, k))), data.draw(tensors((k + wrong, n)))
-    agree(aten.mm.default, (a, b))
-    agree(aten.addmm.default, (data.draw(tensors((n,))), a, b))
-    agree(aten.addmm.default, (data.draw(tensors((m, n + wrong))), a, b), {"beta": 2})
+    assert_agrees(aten.mm.default, (a, b))
+    assert_agrees(aten.addmm.default, (data.draw(tensors((n,))), a, b))
+    assert_agrees(aten.addmm.default, (data.draw(tensors((m, n + wrong))), a, b), {"beta": 2})
     a, b = data.draw(tensors((batch, m, k))), data.draw(tensors((batch + wrong, k, n)))
-    agree(aten.bmm.default, (a, b))
-    agree(aten.baddbmm.default, (data.draw(tensors((1, m, n))), a, b))
+    assert_agrees(aten.bmm.default, (a, b))
+    assert_agrees(aten.baddbmm.default, (data.draw(tensors((1, m, n))), a, b))
 
 
 @settings(max_examples=150, deadline=None)
@@ -165,7 +165,7 @@ def test_convolutions(
     kernel = tuple(data.draw(st.integers(1, 3)) for _ in range(dimensions))
     weight = torch.empty((out, into // groups, *kernel), device="meta")
     settings_ = ([stride], [padding], [dilation], transposed, [0], groups)
-    agree(aten.convolution.default, (x, weight, torch.empty(out, device="meta") if bias else None, *settings_))
+    assert_agrees(aten.convolution.default, (x, weight, torch.empty(out, device="meta") if bias else None, *settings_))
 
 
 def test_a_convolution_of_mixed_dtypes_fails_as_it_would_on_a_device() -> None:
@@ -180,12 +180,12 @@ def test_norms(data: st.DataObject, training: bool, affine: bool) -> None:
     x = data.draw(tensors((2, 3, 4, data.draw(st.integers(1, 3)))))
     channel = torch.empty(data.draw(st.sampled_from([3, 3, 4])), device="meta")
     scale = (channel, channel) if affine else (None, None)
-    agree(aten.native_batch_norm.default, (x, *scale, channel, channel, training, 0.1, 1e-5))
+    assert_agrees(aten.native_batch_norm.default, (x, *scale, channel, channel, training, 0.1, 1e-5))
     shape = list(x.shape[data.draw(st.integers(1, 3)) :])
     weight = torch.empty(shape, device="meta")
-    agree(aten.native_layer_norm.default, (x, shape, *((weight, weight) if affine else (None, None)), 1e-5))
+    assert_agrees(aten.native_layer_norm.default, (x, shape, *((weight, weight) if affine else (None, None)), 1e-5))
     half = x.to(torch.bfloat16)
-    agree(aten.native_layer_norm.default, (half, shape, None, None, 1e-5))
+    assert_agrees(aten.native_layer_norm.default, (half, shape, None, None, 1e-5))
 
 
 @settings(max_examples=80, deadline=None)
@@ -195,7 +195,7 @@ def test_group_norms(data: st.DataObject, channels: int, groups: int, affine: bo
     x = data.draw(tensors((2, channels, data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))), dtype))
     channel = torch.empty(data.draw(st.sampled_from([channels, channels, 5])), device="meta")
     scale = (channel, channel) if affine else (None, None)
-    agree(aten.native_group_norm.default, (x, *scale, 2, channels, x[0, 0].numel(), groups, 1e-5))
+    assert_agrees(aten.native_group_norm.default, (x, *scale, 2, channels, x[0, 0].numel(), groups, 1e-5))
 
 
 @settings(max_examples=100, deadline=None)
@@ -207,9 +207,9 @@ def test_fourier_transforms(data: st.DataObject, normalization: int, onesided: b
     trailing = list(range(data.draw(st.integers(0, x.ndim - 1)), x.ndim))
     anything = st.lists(st.integers(0, x.ndim - 1), min_size=1, max_size=3, unique=True)
     dims = data.draw(st.one_of(st.just(trailing), anything))
-    agree(aten._fft_r2c.default, (x, dims, normalization, onesided))
+    assert_agrees(aten._fft_r2c.default, (x, dims, normalization, onesided))
     last = 2 * x.shape[dims[-1]] - 1 - even
-    agree(aten._fft_c2r.default, (data.draw(tensors(shape, torch.complex64)), dims, normalization, last))
+    assert_agrees(aten._fft_c2r.default, (data.draw(tensors(shape, torch.complex64)), dims, normalization, last))
 
 
 @settings(max_examples=100, deadline=None)
@@ -217,19 +217,19 @@ def test_fourier_transforms(data: st.DataObject, normalization: int, onesided: b
 def test_complex_numbers(data: st.DataObject, name: str) -> None:
     shape = tuple(data.draw(st.lists(st.integers(1, 3), max_size=4)))
     a, b = (data.draw(tensors(shape, data.draw(st.sampled_from([torch.complex64, torch.complex128])))) for _ in range(2))
-    agree(overload(name), (a, b) if name.endswith("Tensor") else (a,))
-    agree(overload(name), (a, b.real) if name.endswith("Tensor") else (a.conj(),))
-    agree(aten.complex.default, (data.draw(tensors(shape)), data.draw(tensors(shape))))
+    assert_agrees(overload(name), (a, b) if name.endswith("Tensor") else (a,))
+    assert_agrees(overload(name), (a, b.real) if name.endswith("Tensor") else (a.conj(),))
+    assert_agrees(aten.complex.default, (data.draw(tensors(shape)), data.draw(tensors(shape))))
 
 
 @settings(max_examples=80, deadline=None)
 @given(data=st.data(), kernel=st.integers(1, 4), stride=st.integers(1, 3), padding=st.integers(0, 1), ceil_mode=st.booleans())
 def test_pooling_and_interpolation(data: st.DataObject, kernel: int, stride: int, padding: int, ceil_mode: bool) -> None:
     x = data.draw(tensors((2, 3, data.draw(st.integers(1, 7)), data.draw(st.integers(1, 7)))))
-    agree(aten.avg_pool2d.default, (x, [kernel, kernel], [stride], [padding] if kernel > 1 else [0], ceil_mode))
-    agree(aten.avg_pool2d.default, (x, [kernel]))
-    agree(aten.upsample_nearest2d.default, (x, [data.draw(st.integers(0, 5)), 3]))
-    agree(aten.upsample_nearest2d.vec, (x, [4, 3], None))
+    assert_agrees(aten.avg_pool2d.default, (x, [kernel, kernel], [stride], [padding] if kernel > 1 else [0], ceil_mode))
+    assert_agrees(aten.avg_pool2d.default, (x, [kernel]))
+    assert_agrees(aten.upsample_nearest2d.default, (x, [data.draw(st.integers(0, 5)), 3]))
+    assert_agrees(aten.upsample_nearest2d.vec, (x, [4, 3], None))
 
 
 @settings(max_examples=80, deadline=None)
@@ -237,13 +237,13 @@ def test_pooling_and_interpolation(data: st.DataObject, kernel: int, stride: int
 def test_reductions_and_softmax(x: Tensor, keepdim: bool, axes: list[int]) -> None:
     unique = len({axis % max(x.ndim, 1) for axis in axes}) == len(axes)
     if unique:
-        agree(aten.mean.dim, (x, axes, keepdim))
-        agree(aten.sum.dim_IntList, (x, axes, keepdim))
+        assert_agrees(aten.mean.dim, (x, axes, keepdim))
+        assert_agrees(aten.sum.dim_IntList, (x, axes, keepdim))
     for name in ("_softmax", "_log_softmax"):
-        agree(overload(name), (x, -1, False))
-    agree(aten._safe_softmax.default, (x, -1))
-    agree(aten.tril.default, (x,))
-    agree(aten.triu.default, (x, 1))
+        assert_agrees(overload(name), (x, -1, False))
+    assert_agrees(aten._safe_softmax.default, (x, -1))
+    assert_agrees(aten.tril.default, (x,))
+    assert_agrees(aten.triu.default, (x, 1))
 
 
 @settings(max_examples=80, deadline=None)
@@ -255,24 +255,24 @@ def test_look_ups_choices_and_concatenation(data: st.DataObject, axis: int, coun
         sides = list(shape)
         sides[axis] = data.draw(st.integers(1, 3))
         pieces.append(data.draw(tensors(tuple(sides))))
-    agree(aten.cat.default, (pieces, axis))
+    assert_agrees(aten.cat.default, (pieces, axis))
     x = data.draw(tensors(shape))
     condition = torch.empty(shape[-1:], dtype=torch.bool, device="meta")
-    agree(aten.where.self, (condition, x, data.draw(tensors(shape))))
-    agree(aten.masked_fill.Scalar, (x, condition, 0.0))
-    agree(aten.embedding.default, (data.draw(tensors((5, 3))), torch.empty(shape, dtype=torch.int64, device="meta")))
-    agree(aten.repeat.default, (x, [2, *([1] * len(shape))]))
-    agree(aten.repeat.default, (x, [1]))
+    assert_agrees(aten.where.self, (condition, x, data.draw(tensors(shape))))
+    assert_agrees(aten.masked_fill.Scalar, (x, condition, 0.0))
+    assert_agrees(aten.embedding.default, (data.draw(tensors((5, 3))), torch.empty(shape, dtype=torch.int64, device="meta")))
+    assert_agrees(aten.repeat.default, (x, [2, *([1] * len(shape))]))
+    assert_agrees(aten.repeat.default, (x, [1]))
 
 
 @settings(max_examples=40, deadline=None)
 @given(start=st.integers(-5, 5), length=st.integers(-3, 9), step=st.integers(1, 3), floating=st.booleans())
 def test_ranges(start: int, length: int, step: int, floating: bool) -> None:
     options = {"device": torch.device("meta"), "pin_memory": False} | ({"dtype": torch.float32} if floating else {})
-    agree(aten.arange.start_step, (start, start + length, step), options)
-    agree(aten.arange.start, (start, start + length), options)
-    agree(aten.arange.default, (length,), options)
-    agree(aten.arange.default, (2.5,), options)
+    assert_agrees(aten.arange.start_step, (start, start + length, step), options)
+    assert_agrees(aten.arange.start, (start, start + length), options)
+    assert_agrees(aten.arange.default, (length,), options)
+    assert_agrees(aten.arange.default, (2.5,), options)
 
 
 def test_common_cases_are_answered_and_not_only_left_to_torch() -> None:
@@ -280,45 +280,49 @@ def test_common_cases_are_answered_and_not_only_left_to_torch() -> None:
     x, channel = torch.empty(2, 4, 6, 6, device="meta"), torch.empty(4, device="meta")
     weight, matrix = torch.empty(8, 2, 3, 3, device="meta"), torch.empty(3, 3, device="meta")
     spectrum = torch.empty(2, 4, 6, 6, device="meta", dtype=torch.complex64)
-    assert agree(aten.mul.Tensor, (spectrum, spectrum))
+    assert assert_agrees(aten.mul.Tensor, (spectrum, spectrum))
     answered: dict[str, Callable[[], bool]] = {
-        "convolution": lambda: agree(aten.convolution.default, (x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 2)),
-        "native_batch_norm": lambda: agree(
+        "convolution": lambda: assert_agrees(
+            aten.convolution.default, (x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 2)
+        ),
+        "native_batch_norm": lambda: assert_agrees(
             aten.native_batch_norm.default, (x, channel, channel, channel, channel, False, 0.1, 1e-5)
         ),
-        "native_layer_norm": lambda: agree(aten.native_layer_norm.default, (x, [6], None, None, 1e-5)),
-        "native_group_norm": lambda: agree(aten.native_group_norm.default, (x, channel, channel, 2, 4, 36, 2, 1e-5)),
-        "_fft_r2c": lambda: agree(aten._fft_r2c.default, (x, [2, 3], 1, True)),
-        "_fft_c2r": lambda: agree(aten._fft_c2r.default, (spectrum, [2, 3], 1, 11)),
-        "complex": lambda: agree(aten.complex.default, (x, x)),
-        "avg_pool2d": lambda: agree(aten.avg_pool2d.default, (x, [2, 2], [2, 2])),
-        "upsample_nearest2d": lambda: agree(aten.upsample_nearest2d.vec, (x, [12, 12], None)),
-        "cat": lambda: agree(aten.cat.default, ([x, x], 1)),
-        "mean": lambda: agree(aten.mean.dim, (x, [-1, -2], True)),
-        "sum": lambda: agree(aten.sum.dim_IntList, (x, [1])),
-        "mm": lambda: agree(aten.mm.default, (matrix, matrix)),
-        "bmm": lambda: agree(aten.bmm.default, (x[0], x[0])),
-        "addmm": lambda: agree(aten.addmm.default, (matrix[0], matrix, matrix)),
-        "baddbmm": lambda: agree(aten.baddbmm.default, (x[0], x[0], x[0])),
-        "where": lambda: agree(aten.where.self, (x.bool(), x, x)),
-        "masked_fill": lambda: agree(aten.masked_fill.Scalar, (x, x.bool(), 0.0)),
-        "embedding": lambda: agree(aten.embedding.default, (matrix, torch.empty(2, 2, dtype=torch.int64, device="meta"))),
-        "arange": lambda: agree(aten.arange.default, (5,), {"device": torch.device("meta")}),
-        "repeat": lambda: agree(aten.repeat.default, (matrix, [2, 1])),
+        "native_layer_norm": lambda: assert_agrees(aten.native_layer_norm.default, (x, [6], None, None, 1e-5)),
+        "native_group_norm": lambda: assert_agrees(aten.native_group_norm.default, (x, channel, channel, 2, 4, 36, 2, 1e-5)),
+        "_fft_r2c": lambda: assert_agrees(aten._fft_r2c.default, (x, [2, 3], 1, True)),
+        "_fft_c2r": lambda: assert_agrees(aten._fft_c2r.default, (spectrum, [2, 3], 1, 11)),
+        "complex": lambda: assert_agrees(aten.complex.default, (x, x)),
+        "avg_pool2d": lambda: assert_agrees(aten.avg_pool2d.default, (x, [2, 2], [2, 2])),
+        "upsample_nearest2d": lambda: assert_agrees(aten.upsample_nearest2d.vec, (x, [12, 12], None)),
+        "cat": lambda: assert_agrees(aten.cat.default, ([x, x], 1)),
+        "mean": lambda: assert_agrees(aten.mean.dim, (x, [-1, -2], True)),
+        "sum": lambda: assert_agrees(aten.sum.dim_IntList, (x, [1])),
+        "mm": lambda: assert_agrees(aten.mm.default, (matrix, matrix)),
+        "bmm": lambda: assert_agrees(aten.bmm.default, (x[0], x[0])),
+        "addmm": lambda: assert_agrees(aten.addmm.default, (matrix[0], matrix, matrix)),
+        "baddbmm": lambda: assert_agrees(aten.baddbmm.default, (x[0], x[0], x[0])),
+        "where": lambda: assert_agrees(aten.where.self, (x.bool(), x, x)),
+        "masked_fill": lambda: assert_agrees(aten.masked_fill.Scalar, (x, x.bool(), 0.0)),
+        "embedding": lambda: assert_agrees(
+            aten.embedding.default, (matrix, torch.empty(2, 2, dtype=torch.int64, device="meta"))
+        ),
+        "arange": lambda: assert_agrees(aten.arange.default, (5,), {"device": torch.device("meta")}),
+        "repeat": lambda: assert_agrees(aten.repeat.default, (matrix, [2, 1])),
     }
     for name in (*UNARY, "tril", "triu"):
         arguments: Arguments = (x, 0.0, 1.0) if name == "clamp" else (x,)
-        answered[name] = lambda name=name, arguments=arguments: agree(overload(name), arguments)  # type: ignore[misc]
+        answered[name] = lambda name=name, arguments=arguments: assert_agrees(overload(name), arguments)  # type: ignore[misc]
     for name in BINARY + COMPARE:
-        answered[name.partition(".")[0]] = lambda name=name: agree(overload(name), (x.mT, x.mT))  # type: ignore[misc]
+        answered[name.partition(".")[0]] = lambda name=name: assert_agrees(overload(name), (x.mT, x.mT))  # type: ignore[misc]
     for name in ("_softmax", "_log_softmax"):
-        answered[name] = lambda name=name: agree(overload(name), (x, -1, False))  # type: ignore[misc]
-    answered["_safe_softmax"] = lambda: agree(aten._safe_softmax.default, (x, -1))
+        answered[name] = lambda name=name: assert_agrees(overload(name), (x, -1, False))  # type: ignore[misc]
+    answered["_safe_softmax"] = lambda: assert_agrees(aten._safe_softmax.default, (x, -1))
     for name in ("clamp_min", "clamp_max"):
-        answered[name] = lambda name=name: agree(overload(name), (x, 0.0))  # type: ignore[misc]
+        answered[name] = lambda name=name: assert_agrees(overload(name), (x, 0.0))  # type: ignore[misc]
     ids = torch.empty(3, dtype=torch.int64, device="meta")
     for name in ("_embedding_bag", "_embedding_bag_forward_only"):
-        answered[name] = lambda name=name: agree(overload(name), (matrix, ids, ids))  # type: ignore[misc]
+        answered[name] = lambda name=name: assert_agrees(overload(name), (matrix, ids, ids))  # type: ignore[misc]
     for name in IN_PLACE:
         operands: Arguments = (0.0,) if name in ("clamp_", "clamp_min_") else (2.0,) if name in TAKES_OPERAND else ()
         which = f"{name}.Scalar" if name in TAKES_OPERAND else name
@@ -341,8 +345,8 @@ def test_sides_of_one_element_may_have_any_stride(data: st.DataObject, name: str
     shape = tuple(data.draw(st.lists(st.sampled_from([1, 1, 2, 3]), min_size=1, max_size=5)))
     a, b = odd(shape), odd(tuple(data.draw(st.sampled_from([1, size])) for size in shape)[data.draw(st.integers(0, 4)) :])
     for first, second in ((a, b), (b, a)):
-        agree(overload(name), (first, second))
-        agree(aten.where.self, (torch.empty(shape[-1:], dtype=torch.bool, device="meta"), first, second))
+        assert_agrees(overload(name), (first, second))
+        assert_agrees(aten.where.self, (torch.empty(shape[-1:], dtype=torch.bool, device="meta"), first, second))
 
 
 @settings(max_examples=100, deadline=None)
@@ -351,13 +355,13 @@ def test_maps_may_be_contiguous_and_channels_last_at_once(data: st.DataObject, a
     batch, channels, height, width = shape = tuple(data.draw(st.sampled_from([1, 1, 2, 3])) for _ in range(4))
     x = torch.empty(batch, height, width, channels, device="meta").permute(0, 3, 1, 2)
     x = x if channels_last else torch.empty(shape, device="meta")
-    agree(aten.cat.default, ([x, x], axis))
-    agree(aten.cat.default, ([x, torch.empty(shape, device="meta")], axis))
+    assert_agrees(aten.cat.default, ([x, x], axis))
+    assert_agrees(aten.cat.default, ([x, torch.empty(shape, device="meta")], axis))
     weight = torch.empty(data.draw(st.integers(1, 3)), channels, 1, 1, device="meta")
-    agree(aten.convolution.default, (x, weight, None, [1], [0], [1], False, [0], 1))
-    agree(aten.avg_pool2d.default, (x, [1, 1]))
-    agree(aten.upsample_nearest2d.default, (x, [2, 3]))
-    agree(aten.native_group_norm.default, (x, None, None, batch, channels, height * width, 1, 1e-5))
+    assert_agrees(aten.convolution.default, (x, weight, None, [1], [0], [1], False, [0], 1))
+    assert_agrees(aten.avg_pool2d.default, (x, [1, 1]))
+    assert_agrees(aten.upsample_nearest2d.default, (x, [2, 3]))
+    assert_agrees(aten.native_group_norm.default, (x, None, None, batch, channels, height * width, 1, 1e-5))
 
 
 M = {"device": "meta"}

@@ -22,12 +22,12 @@ def create() -> "typer.Typer":
     """The Typer application. Its order is the order of the help, which is a design decision and so kept by hand."""
     import typer
 
-    from .commands import doctor, flops, info, models
+    from .commands import doctor, flops, info, models, timing
     from .options import Debug, Version
 
     app = typer.Typer(
         name="mixbench",
-        help="What a neural network costs before you deploy it: parameters, MACs, FLOPs, activations.",
+        help="What a neural network costs before you deploy it: parameters, MACs, FLOPs, activations, time.",
         epilog="Example: mixbench flops ghostnetv2",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -43,6 +43,7 @@ def create() -> "typer.Typer":
         ("Look", "info", info.info),
         ("Look", "doctor", doctor.doctor),
         ("Count", "flops", flops.flops),
+        ("Measure", "time", timing.time),
     ):
         # The last paragraph of a command's docstring is its examples, which Typer wants as the epilog.
         text, _, examples = (command.__doc__ or "").rpartition("Examples:")

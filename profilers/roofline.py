@@ -26,10 +26,6 @@ class Roof:
     bytes_per_s: float
     source: str
 
-    def least_s(self, flops: int, moved_bytes: int) -> float:
-        """Seconds that so many FLOPs and bytes take at least."""
-        return max(flops / self.flops_per_s, moved_bytes / self.bytes_per_s)
-
 
 def measure_roof(device: Device, dtype: str) -> Roof:
     """Measure both roofs for half a second in all; the best of several tries, since a roof is what can be reached."""

@@ -118,3 +118,25 @@ def ratio(base: Sequence[float], other: Sequence[float], level: float = LEVEL) -
         ValueError: when the samples are not pairs.
     """
     return estimate([b / a for a, b in zip(base, other, strict=True)], 0.5, level)
+
+
+def share_interval(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Clopper and Pearson's interval (1934) of a share: the probabilities under which so few or so many hits are just likely.
+
+    Raises:
+        ValueError: when there are more hits than tries, or none.
+    """
+    if not 0 <= hits <= count or not count:
+        raise ValueError(f"{hits} hits of {count} tries are no share")
+    tail = (1 - level) / 2
+
+    def solve(below: int, tail: float) -> float:
+        """The p with P(B <= below) = tail for B binomial (count, p), by bisection: that probability falls as p grows."""
+        low, high = 0.0, 1.0
+        for _ in range(60):
+            p = (low + high) / 2
+            reached = math.fsum(math.comb(count, k) * p**k * (1 - p) ** (count - k) for k in range(below + 1))
+            low, high = (p, high) if reached > tail else (low, p)
+        return (low + high) / 2
+
+    return 0.0 if hits == 0 else solve(hits - 1, 1 - tail), 1.0 if hits == count else solve(hits, tail)

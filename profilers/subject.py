@@ -28,6 +28,8 @@ class Subject:
         tokens: per call, 0 for a model that takes none.
         held_bytes: weights and inputs, which are there before the call.
         grad: whether autograd records the call.
+        case: of a PyTorch model.
+        notes: what the user should know of how it came about.
     """
 
     name: str
@@ -37,7 +39,12 @@ class Subject:
     tokens: int = 0
     held_bytes: int = 0
     grad: bool = False
+    runtime: str = "torch"
+    workload: str = ""
+    inputs: tuple[str, ...] = ()
+    dtype: str = ""
     case: Case | None = None
+    notes: tuple[str, ...] = ()
 
     def numbered(self, number: int) -> "Subject":
         """The same under a name that tells it from others of its name."""
@@ -85,7 +92,11 @@ def torch_subject(case: Case, compiled: bool = False, channels_last: bool = Fals
         tokens=tokens,
         held_bytes=weights + inputs,
         grad=train,
+        workload=case.workload.key,
+        inputs=tuple(map(str, case.workload.inputs)),
+        dtype=case.workload.dtype,
         case=case,
+        notes=case.notes,
     )
 
 

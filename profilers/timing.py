@@ -179,7 +179,7 @@ def _ready(subject: Subject) -> Iterator[Call]:
 
 
 def _warm_up(timing: Timing, device: Device) -> None:
-    """The cold call apart; then calls until the medians of two windows agree and enough time has passed."""
+    """The cold call apart; then calls until enough time has passed and the last window is no faster than the one before."""
     with _ready(timing.subject) as call:
         timing.cold_ns = device.time_ns(call)
         start, spent = perf_counter_ns(), timing.warm_up
@@ -188,7 +188,7 @@ def _warm_up(timing: Timing, device: Device) -> None:
             passed = perf_counter_ns() - start
             if len(spent) >= 2 * _WARM_WINDOW:
                 earlier, later = median(spent[-2 * _WARM_WINDOW : -_WARM_WINDOW]), median(spent[-_WARM_WINDOW:])
-                timing.steady = abs(later - earlier) <= _STEADY * earlier
+                timing.steady = earlier - later <= _STEADY * earlier  # not getting faster any more
             if (passed >= _WARM_NS and timing.steady) or passed >= _WARM_MAX_NS:
                 return
 

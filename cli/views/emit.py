@@ -17,15 +17,20 @@ from ..console import drop_stdout, show
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-Format = Literal["table", "json", "csv"]
+Format = Literal["table", "json", "csv", "png", "svg"]
 Tables = Callable[[], Iterable["RenderableType"]]
 Rows = Callable[[], Iterable[Mapping[str, Any]]]
+Draw = Callable[[str], bytes]
 
 _SUFFIXES: dict[str, Format] = {".json": "json", ".csv": "csv", ".txt": "table"}
+_PICTURES: dict[str, Format] = {".png": "png", ".svg": "svg"}
 
 
-def choose(as_json: bool, as_csv: bool, output: Path | None) -> Format:
+def choose(as_json: bool, as_csv: bool, output: Path | None, pictures: bool = False) -> Format:
     """The format that the flags and the file's suffix ask for; a file that can't be written is refused before any work.
+
+    Args:
+        pictures: whether the command can draw its record.
 
     Raises:
         BadInput: when they contradict each other, or the file can't be written.
@@ -38,9 +43,10 @@ def choose(as_json: bool, as_csv: bool, output: Path | None) -> Format:
     _check_writable(output)
     if asked:
         return asked
-    if output.suffix not in _SUFFIXES:
-        raise BadInput(f"{str(output)!r} does not say its format", f"end it in {', '.join(_SUFFIXES)}, or add --json or --csv")
-    return _SUFFIXES[output.suffix]
+    known = _SUFFIXES | (_PICTURES if pictures else {})
+    if output.suffix not in known:
+        raise BadInput(f"{str(output)!r} does not say its format", f"end it in {', '.join(known)}, or add --json or --csv")
+    return known[output.suffix]
 
 
 def _check_writable(output: Path) -> None:
@@ -52,15 +58,20 @@ def _check_writable(output: Path) -> None:
         raise BadInput(f"{str(output)!r} may not be written", "choose another place for --output")
 
 
-def emit(record: Any, how: Format, output: Path | None, tables: Tables, rows: Rows) -> None:
-    """Write a record as JSON, or what its views make of it, to stdout or to a file.
+def emit(record: Any, how: Format, output: Path | None, tables: Tables, rows: Rows, draw: Draw | None = None) -> None:
+    """Write a record as JSON, or what its views make of it, to stdout or to a file; a picture goes beside the table.
 
     Args:
         record: a dataclass; its JSON is its fields.
         tables: makes what a person reads.
         rows: makes the lines of the CSV file, all with the same keys.
+        draw: makes a picture of the kind that it is given.
     """
-    if output is None or str(output) == "-":
+    if draw is not None and how in _PICTURES.values():
+        assert output is not None, "choose() gives a picture's format for a file only"
+        write_whole(output, draw(how))
+        _print(record, "table", tables, rows)
+    elif output is None or str(output) == "-":
         _print(record, how, tables, rows)
     else:
         buffer = io.StringIO()
@@ -89,17 +100,17 @@ def _write(stream: Any, record: Any, how: Format, tables: Tables, rows: Rows) ->
         show(stream, tables())
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that it is there whole or not at all, also after a kill.
 
     Raises:
         BadInput: when it can't be written.
     """
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
             try:
-                file.write(text)
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
                 # A temporary file is private; the result gets the rights that any new file gets.

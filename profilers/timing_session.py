@@ -1,0 +1,142 @@
+"""From specs to a `TimeRun`: build the models, time them side by side batch by batch, then ask for memory and the roof."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch.utils import _pytree as pytree
+
+from ..models.case import Case, build
+from ..models.errors import CannotMeasure
+from ..models.spec import ModelSpec, Workload
+from .counter import count
+from .devices.base import Device, Memory
+from .machine import look
+from .roofline import Roof, measure_roof
+from .runs.run import versions
+from .runs.timing_run import Achieved, Comparison, TimedModel, TimeRun, achieved, comparisons, timed_model
+from .subject import Subject, storage_bytes, torch_subject
+from .timing import Measurement, Progress, Timing, measure, peak_memory
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How models are run and for how long; see `subject.torch_subject` and `timing.measure`."""
+
+    threads: int | None = None
+    compiled: bool = False
+    channels_last: bool = False
+    cuda_graph: bool = False
+    reparameterised: bool = False
+    weights: Path | None = None
+    seconds: float = 5.0
+    samples: int | None = None
+    precision: float = 0.01
+    roofline: bool = True
+    seed: int = 0
+
+
+Make = Callable[[Workload], Subject]
+"""Makes a subject for a workload; a model's name is resolved before, so that errors come before any work."""
+
+
+def torch_maker(spec: ModelSpec, device: Device, settings: Settings) -> Make:
+    """Builds a PyTorch model on the device."""
+
+    def make(workload: Workload) -> Subject:
+        case = build(spec, workload, device.kind, settings.weights, settings.reparameterised)
+        return torch_subject(case, settings.compiled, settings.channels_last, settings.cuda_graph)
+
+    return make
+
+
+def time_models(
+    makers: Sequence[Make],
+    workload: Workload,
+    batches: Sequence[int | None],
+    device: Device,
+    settings: Settings,
+    progress: Callable[[str], Progress] = lambda what: lambda timings, share: None,
+) -> TimeRun:
+    """Time models side by side, once for each batch.
+
+    Args:
+        makers: one for each model; the first is what the others are compared with.
+        batches: sizes of the first dimension, None for the model's own.
+        progress: gives, for a batch, what `timing.measure` reports to.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    machine = look(device.describe(), device.clock, versions("mixbench", "torch", "onnxruntime"))
+    models: list[TimedModel] = []
+    compared: list[Comparison] = []
+    measurements: list[Measurement] = []
+    roof: Roof | None = None
+    for group, batch in enumerate(batches):
+        subjects = _told_apart([make(replace(workload, batch=batch)) for make in makers])
+        label = f"batch {batch}, " if len(batches) > 1 else ""
+        found = measure(
+            subjects, device, settings.seconds, settings.samples, settings.precision, settings.seed, progress(label)
+        )
+        measurements.append(found)
+        compared += comparisons(found, group)
+        if settings.roofline and roof is None and not found.partial:
+            roof = measure_roof(device, workload.dtype)
+        for timing in found.timings:
+            memory, reached = (None, None) if found.partial else (_memory(timing, device), _achieved(timing, roof))
+            models.append(timed_model(timing, group, memory, reached))
+        if found.partial:
+            break
+    return TimeRun(
+        models=tuple(models),
+        comparisons=tuple(compared),
+        machine=machine,
+        overhead_ns=measurements[0].overhead_ns,
+        before=measurements[0].before,
+        after=measurements[-1].after,
+        warnings=tuple(dict.fromkeys([*(word for found in measurements for word in found.warnings), *_doubts(models)])),
+        partial=any(found.partial for found in measurements),
+    )
+
+
+def _doubts(models: Sequence[TimedModel]) -> list[str]:
+    """A share above 1 can't be: the roof was measured while the machine was slower."""
+    over = [model for model in models if model.achieved and model.achieved.share > 1]
+    return [f"{m.model} is beyond the roof, which was measured while something else ran: measure again" for m in over]
+
+
+def _told_apart(subjects: list[Subject]) -> list[Subject]:
+    """Copies of one model get numbers."""
+    names = [subject.name for subject in subjects]
+    seen: dict[str, int] = {}
+    told = []
+    for subject in subjects:
+        seen[subject.name] = seen.get(subject.name, 0) + 1
+        told.append(subject.numbered(seen[subject.name]) if names.count(subject.name) > 1 else subject)
+    return told
+
+
+def _memory(timing: Timing, device: Device) -> Memory | None:
+    try:
+        return peak_memory(timing.subject, device)
+    except CannotMeasure:  # a device without a counter
+        return None
+
+
+def _achieved(timing: Timing, roof: Roof | None) -> Achieved | None:
+    """What was reached of the roof; None without one, or for a model that isn't counted (an ONNX file, as yet)."""
+    case = timing.subject.case
+    if roof is None or case is None:
+        return None
+    flops = count(_on_meta(case)).totals.flops
+    moved = 0
+    if not timing.subject.grad:
+        with torch.inference_mode():
+            moved = timing.subject.held_bytes + storage_bytes(pytree.tree_leaves(timing.subject.call()))
+    return achieved(timing, flops, moved, roof)
+
+
+def _on_meta(case: Case) -> Case:
+    """The same case where counting costs no computation."""
+    return case.on("meta")

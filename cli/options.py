@@ -88,6 +88,15 @@ Models = Annotated[
         show_default=False,
     ),
 ]
+Runnables = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL",
+        help="As for `mixbench flops`, or an .onnx file.",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
+]
 Model = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A name from `mixbench models`.", autocompletion=complete_model),

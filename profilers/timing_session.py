@@ -8,7 +8,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ..models.case import Case, build
-from ..models.errors import CannotMeasure
+from ..models.errors import BadInput, CannotMeasure
 from ..models.spec import ModelSpec, Workload
 from .counter import count
 from .devices.base import Device, Memory
@@ -47,6 +47,26 @@ def torch_maker(spec: ModelSpec, device: Device, settings: Settings) -> Make:
     def make(workload: Workload) -> Subject:
         case = build(spec, workload, device.kind, settings.weights, settings.reparameterised)
         return torch_subject(case, settings.compiled, settings.channels_last, settings.cuda_graph)
+
+    return make
+
+
+def onnx_maker(path: Path, device: Device, settings: Settings) -> Make:
+    """Opens an ONNX file in ONNX Runtime, on the CPU.
+
+    Raises:
+        BadInput: on another device, or with settings that are PyTorch's.
+    """
+    if device.kind != "cpu":
+        raise BadInput(f"{str(path)!r} runs on the CPU, not on {device.kind}", "leave --device out")
+    words = {"--compile": settings.compiled, "--channels-last": settings.channels_last, "--weights": settings.weights}
+    if said := [word for word, on in words.items() if on]:
+        raise BadInput(f"{said[0]} is for PyTorch models, and {str(path)!r} is an ONNX file", "time them apart")
+
+    def make(workload: Workload) -> Subject:
+        from .onnx_subject import onnx_subject
+
+        return onnx_subject(path, workload, settings.threads or torch.get_num_threads())
 
     return make
 
@@ -118,6 +138,9 @@ def _told_apart(subjects: list[Subject]) -> list[Subject]:
 
 
 def _memory(timing: Timing, device: Device) -> Memory | None:
+    """Peak memory; None where nobody counts it: ONNX Runtime's arena is its own."""
+    if timing.subject.runtime != "torch":
+        return None
     try:
         return peak_memory(timing.subject, device)
     except CannotMeasure:  # a device without a counter

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def time(
-    models: options.Models,
+    models: options.Runnables,
     input: options.Input = None,
     batch: options.Batches = None,
     dtype: options.Dtype = "float32",
@@ -75,7 +76,8 @@ def time(
     from ..views import emit, timing_view
 
     how = emit.choose(json, csv, output, pictures=True)
-    specs = [resolve(model, options.parse_settings(kwarg)) for model in models]
+    settings_given = options.parse_settings(kwarg)
+    specs = [Path(model) if model.endswith(".onnx") else resolve(model, settings_given) for model in models]
     workload = Workload(options.parse_inputs(input), None, dtype, "train" if train else "eval")
     batches = options.parse_batches(batch)
     if weights is not None and len(specs) > 1:
@@ -86,13 +88,15 @@ def time(
         pin(threads)  # before torch starts its threads
     with quick_imports():
         from ...profilers.devices.base import find
-        from ...profilers.timing_session import Settings, time_models, torch_maker
+        from ...profilers.timing_session import Settings, onnx_maker, time_models, torch_maker
 
     settings = Settings(
         threads, compiled, channels_last, cuda_graph, reparameterised, weights, seconds, samples, precision / 100, roofline
     )
     found = find(device)
-    makers = [torch_maker(spec, found, settings) for spec in specs]
+    makers = [
+        onnx_maker(spec, found, settings) if isinstance(spec, Path) else torch_maker(spec, found, settings) for spec in specs
+    ]
     with _progress() as progress:
         run = time_models(makers, workload, batches, found, settings, progress)
     tables, rows = (lambda: timing_view.tables(run)), (lambda: timing_view.rows(run))

@@ -3,10 +3,17 @@
 The plain formulation is what the authors' package computes, written here from its definition: sequence first, heads folded
 into the batch, the matrix materialised at each look, heads that go on picked by masked_select and put back by masked_scatter,
 and the stop rule asked after every look. Both are first found equal, updates included. Pairs run in one process and random
-order. With n = 0 both are bound by the same four projections, so there is less to win the wider the layer is.
+order. With n = 0 both are bound by the same four projections, so there is less to win the wider the layer is: "floor" is that
+work alone, projections and fused attention called straight from torch, without norms or a module. No layer built of these
+operators can be faster.
+
+The plain formulation makes large tensors at every call, and by default glibc gives their pages back to the system and fetches
+them anew, or not, as the heap happens to lie: its time, and so the ratio, then differs between runs by up to a half. For
+arithmetic alone, keep the pages: MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=2000000000 python benchmarks/...
 
   updates  n = 0, 1, 3 beyond the first look; both stop by the rule, and weights are such that none stops early
   fixed    the same with update_steps_eps=0, which lets ours take fused attention for n = 3 too
+  floor    n = 0 without norms
 
 Run: ./dev bench, or python benchmarks/hopfield_speed.py [--rounds N] [--threads N] [--quick].
 """
@@ -74,6 +81,15 @@ def plain(layer: Hopfield, x: Tensor, most: int, eps: float = 1e-4) -> tuple[Ten
     return F.linear(out, core.out_proj.weight, core.out_proj.bias).transpose(0, 1), looks
 
 
+def floor(layer: Hopfield, x: Tensor) -> Tensor:
+    """What n = 0 needs at the least, for one tensor (B, L, E) that plays all three parts: four projections, fused attention."""
+    core = layer.association_core
+    assert core.in_proj_weight is not None and core.out_proj is not None
+    q, k, v = F.linear(x, core.in_proj_weight, core.in_proj_bias).unflatten(-1, (3, core.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    found = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    return F.linear(found, core.out_proj.weight, core.out_proj.bias)
+
+
 def seconds(work: Callable[[], object]) -> float:
     """Wall-clock seconds of one call."""
     start = time.perf_counter()
@@ -119,6 +135,16 @@ def layer_of(size: int, heads: int, most: int, eps: float) -> Hopfield:
     return layer
 
 
+def report(title: str, mine: list[float], other: list[float]) -> None:
+    """Print a line: medians of both times and of their ratio, and its interval."""
+    pairs = [b / a for a, b in zip(mine, other, strict=True)]
+    low, high = interval(pairs)
+    print(
+        f"{title} {statistics.median(mine) * 1000:7.2f} ms, plain {statistics.median(other) * 1000:7.2f} ms, "
+        f"ratio {statistics.median(pairs):.2f} (99 % interval {low:.2f} to {high:.2f} over {len(pairs)}), bar 1.5"
+    )
+
+
 def main() -> None:
     """Print a line for each size, number of updates and rule."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -138,13 +164,12 @@ def main() -> None:
                     assert looks == most + 1, "a head came to rest early: the two rules would not do the same"
                     torch.testing.assert_close(layer(x), expected, atol=2e-5, rtol=1e-4)
                     mine, other = ratios(rounds, partial(layer, x), partial(plain, layer, x, most))
-                pairs = [b / a for a, b in zip(mine, other, strict=True)]
-                low, high = interval(pairs)
-                print(
-                    f"E {size:<4} L {length:<4} B {batch} H {heads}  n {most} {rule:<8}"
-                    f"ours {statistics.median(mine) * 1000:7.2f} ms, plain {statistics.median(other) * 1000:7.2f} ms, "
-                    f"ratio {statistics.median(pairs):.2f} (99 % interval {low:.2f} to {high:.2f} over {len(pairs)}), bar 1.5"
-                )
+                title = f"E {size:<4} L {length:<4} B {batch} H {heads}  n {most}"
+                report(f"{title} {rule:<8}ours ", mine, other)
+                if most == 0:
+                    with torch.inference_mode():
+                        least, other = ratios(rounds, partial(floor, layer, x), partial(plain, layer, x, most))
+                    report(f"{title} {'floor':<8}floor", least, other)
 
 
 if __name__ == "__main__":

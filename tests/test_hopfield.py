@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 import mixbench
 from mixbench.models import Hopfield, HopfieldDecoderLayer, HopfieldEncoderLayer, HopfieldLayer, HopfieldPooling
+from mixbench.models.architectures import _hopfield_layer
+from mixbench.models.architectures._hopfield_norms import stacked
 from mixbench.models.association import Mask, Steps, association
 from mixbench.models.energy import fixed_point
 from mixbench.models.spec import TensorSpec
@@ -168,6 +170,50 @@ def test_without_norms_it_is_torchs_multihead_attention(bias: bool, extra: bool)
     torch.testing.assert_close(ours((stored, query, stored), padding, mask), expected, atol=1e-12, rtol=0)
     matrix = ours.get_association_matrix((stored, query, stored), padding, mask)
     torch.testing.assert_close(matrix, weights, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"input_bias": False},
+        {"batch_first": False},
+        {"hidden_size": 5, "output_size": 7},
+        {"normalize_hopfield_space": True},
+        {"concat_bias_pattern": True, "add_zero_association": True, "update_steps_max": 2},
+    ],
+)
+def test_one_small_input_is_normalised_once_unless_norms_are_watched_or_differ(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, x = filled(Hopfield(12, num_heads=2, **options)), random(3, 5, 12).requires_grad_()
+    calls: list[Tensor] = []
+
+    def counted(*given: Any) -> Tensor:
+        calls.append(stacked(*given))
+        return calls[-1]
+
+    monkeypatch.setattr(_hopfield_layer, "stacked", counted)
+    once = layer(x)
+    (found,) = torch.autograd.grad(once.square().sum(), x)
+    assert len(calls) == 1
+    watch = layer.norm_state_pattern.register_forward_hook(lambda *_: None)
+    apart = layer(x)
+    (expected,) = torch.autograd.grad(apart.square().sum(), x)
+    torch.testing.assert_close(once, apart, atol=1e-12, rtol=0)
+    torch.testing.assert_close(found, expected, atol=1e-11, rtol=0)
+    watch.remove()
+    layer((x, x, x)), layer.float()(random(60, 60, 12, dtype=torch.float32)), layer.bfloat16()(x.bfloat16())
+    layer.double().norm_stored_pattern.eps = 1e-3
+    layer(x)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"elementwise_affine": False}])
+def test_norms_of_another_kind_are_called(options: dict[str, Any]) -> None:
+    layer, x = filled(Hopfield(12, num_heads=2)), random(3, 5, 12)
+    layer.norm_stored_pattern = nn.LayerNorm(12, **options).double()
+    torch.testing.assert_close(layer(x), layer((x, x, x)), atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(

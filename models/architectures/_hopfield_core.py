@@ -1,5 +1,7 @@
 """The weights of a Hopfield association: how inputs get into the association space, and out of it. See ``hopfield.py``."""
 
+from collections.abc import Iterable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ STD = 0.02
 _OPTIONAL = (
     "in_proj_weight q_proj_weight k_proj_weight v_proj_weight in_proj_bias bias_k bias_v p_norm_weight p_norm_bias".split()
 )
+
+_Maps = tuple[tuple[Tensor, Tensor | None], ...]
 
 
 class HopfieldCore(nn.Module):
@@ -45,7 +49,8 @@ class HopfieldCore(nn.Module):
         self.key_as_static, self.query_as_static, self.value_as_static = key_as_static, query_as_static, value_as_static
         self.value_as_connected, self.disable_out_projection = value_as_connected, disable_out_projection
         self.normalize_pattern, self.normalize_pattern_affine = normalize_pattern, normalize_pattern_affine
-        self.normalize_pattern_eps, self.add_zero_attn = normalize_pattern_eps, add_zero_attn
+        self.normalize_pattern_eps = normalize_pattern_eps
+        self.add_bias_kv, self.add_zero_attn = add_bias_kv, add_zero_attn
         all_static = key_as_static and query_as_static and value_as_static
         self.static_execution = (
             all_static and disable_out_projection and not (value_as_connected or normalize_pattern or normalize_pattern_affine)
@@ -115,6 +120,8 @@ class HopfieldCore(nn.Module):
         if add_bias_kv:
             self.bias_k, self.bias_v = _new(1, 1, space), _new(1, 1, width)
         self._rows = rows
+        self.uniform = self.in_proj_weight is not None and 0 not in (*rows, value_rows)
+        """Whether one weight projects all three inputs to one width: what `project_one` and `project_stack` need."""
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -127,43 +134,62 @@ class HopfieldCore(nn.Module):
             else:
                 nn.init.zeros_(parameter)
 
-    def _weights(self) -> list[tuple[Tensor | None, Tensor | None]]:
-        """Weight and bias of queries, keys and values; no weight where there is no projection."""
-        bias = self.in_proj_bias
-        ends = (self._rows[0], sum(self._rows))
-        biases = (None, None, None) if bias is None else (bias[: ends[0]], bias[ends[0] : ends[1]], bias[ends[1] :])
-        if self.in_proj_weight is None:
-            return list(zip((self.q_proj_weight, self.k_proj_weight, self.v_proj_weight), biases, strict=True))
-        weight = self.in_proj_weight
-        parts = (weight[: ends[0]], weight[ends[0] : ends[1]], weight[ends[1] :])
-        return [(part if len(part) else None, shift) for part, shift in zip(parts, biases, strict=True)]
+    def _maps(self) -> tuple[_Maps, _Maps, _Maps]:
+        """Weight and bias of every map that queries, keys and values pass through; none for static inputs."""
+        whole, bias = self.in_proj_weight, self.in_proj_bias
+        q_rows, k_rows = self._rows
+        weights: Sequence[Tensor | None] = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        if whole is not None:
+            weights = whole.split_with_sizes([q_rows, k_rows, whole.shape[0] - q_rows - k_rows])
+        biases: Sequence[Tensor | None] = (None, None, None)
+        if bias is not None:
+            biases = bias.split_with_sizes([q_rows, k_rows, bias.shape[0] - q_rows - k_rows])
+        q, k, v = (
+            () if weight is None or not weight.shape[0] else ((weight, shift),)
+            for weight, shift in zip(weights, biases, strict=True)
+        )
+        return q, k, k + v if self.connected else v
 
-    def project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """All three inputs in the association space, batch first; an input of batch 1 serves every sample, projected once.
+    def project(self, inputs: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value in the association space, batch first; one of batch 1 serves every sample, projected once.
+
+        An iterator's inputs are made one at a time, and each is freed before the next.
 
         Shapes: (B, L, E), (B, S, kdim), (B, S, vdim) to (B, H, L, a), (B, H, S', a), (B, H, S', p); S' counts added patterns.
         """
-        weights = self._weights()
-        (w_q, b_q), (w_k, b_k), (w_v, b_v) = weights
-        if query is key is value and self.in_proj_weight is not None and None not in (w_q, w_k, w_v):
-            whole = F.linear(query, self.in_proj_weight, self.in_proj_bias)
-            q, k, v = whole.tensor_split((self._rows[0], sum(self._rows)), -1)
-        else:
-            if self.connected:
-                assert w_k is not None
-                value = F.linear(value, w_k, b_k)
-            q, k = (x if w is None else F.linear(x, w, b) for x, w, b in ((query, w_q, b_q), (key, w_k, b_k)))
-            v = value if w_v is None else F.linear(value, w_v, b_v)
+        q, k, v = map(_through, inputs, self._maps())
         q, k = self._split(q, self.query_as_static), self._split(k, self.key_as_static)
-        v = self._split(v, self.value_as_static and not self.connected)
+        q, k, v = self._complete(q, k, self._split(v, self.value_as_static and not self.connected))
+        batch = next((x.shape[0] for x in (q, k, v) if x.shape[0] != 1), 1)
+        return _spread(q, batch), _spread(k, batch), _spread(v, batch)
+
+    def project_one(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`project` in one product for an input (B, L, E) that plays all three parts."""
+        assert self.in_proj_weight is not None
+        q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+        return self._complete(self._split(q, False), self._split(k, False), self._split(v, False))
+
+    def project_stack(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`project` in one batched product for query, key and value (B, L, E) stacked in one tensor (3, B, L, E)."""
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        assert weight is not None and self.head_dim is not None
+        _, batch, length, width = x.shape
+        x, maps = x.view(3, batch * length, width), weight.view(3, -1, width).mT
+        y = x @ maps if bias is None else torch.baddbmm(bias.view(3, 1, -1), x, maps)
+        q, k, v = y.view(3, batch, length, self.num_heads, self.head_dim).transpose(2, 3).unbind(0)
+        return self._complete(q, k, v)
+
+    def _complete(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What follows the projections: the norm of the association space, and the patterns that the module adds."""
         if self.normalize_pattern:
             shape = (q.shape[-1],)
             q, k = (F.layer_norm(x, shape, self.p_norm_weight, self.p_norm_bias, self.normalize_pattern_eps) for x in (q, k))
-        for added_k, added_v in ((self.bias_k, self.bias_v), (0.0, 0.0) if self.add_zero_attn else (None, None)):
-            if added_k is not None and added_v is not None:
-                k, v = self._append(k, added_k), self._append(v, added_v)
-        batch = next((x.shape[0] for x in (q, k, v) if x.shape[0] != 1), 1)
-        return _spread(q, batch), _spread(k, batch), _spread(v, batch)
+        if self.add_bias_kv:
+            assert self.bias_k is not None and self.bias_v is not None
+            k, v = self._append(k, self.bias_k), self._append(v, self.bias_v)
+        if self.add_zero_attn:
+            k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
+        return q, k, v
 
     def _split(self, x: Tensor, static: bool) -> Tensor:
         """(B, N, H * width) to (B, H, N, width); static patterns go to every head whole."""
@@ -171,21 +197,25 @@ class HopfieldCore(nn.Module):
             return x[:, None].expand(-1, self.num_heads, -1, -1)
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-    def _append(self, x: Tensor, pattern: Tensor | float) -> Tensor:
-        """(B, H, N, width) with one pattern more: of zeros, or given as (1, 1, H * width)."""
-        if isinstance(pattern, Tensor):
-            last = self._split(pattern, static=False).expand(x.shape[0], -1, -1, -1)
-            return torch.cat((x, last), 2)
-        return F.pad(x, (0, 0, 0, 1), value=pattern)
+    def _append(self, x: Tensor, pattern: Tensor) -> Tensor:
+        """(B, H, N, width) with one pattern more, given as (1, 1, H * width)."""
+        last = self._split(pattern, static=False).expand(x.shape[0], -1, -1, -1)
+        return torch.cat((x, last), 2)
 
     def merge(self, x: Tensor) -> Tensor:
         """The heads side by side, and the output projection: (B, H, L, p) to (B, L, out_dim), or H * p without one."""
         merged = x.transpose(1, 2).flatten(2)
-        return merged if self.out_proj is None else self.out_proj(merged)
+        return merged if (out := self.out_proj) is None else out(merged)
 
 
 def _new(*shape: int | None) -> nn.Parameter:
     return nn.Parameter(torch.empty([size or 0 for size in shape]))
+
+
+def _through(x: Tensor, maps: _Maps) -> Tensor:
+    for weight, bias in maps:
+        x = F.linear(x, weight, bias)
+    return x
 
 
 def _spread(x: Tensor, batch: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..association import UNLIMITED, Mask, Steps, association, retrieve_fixed
 from ._hopfield_core import HopfieldCore
+from ._hopfield_norms import affine_maps, is_affine, norm_of, stacked
 
 
 def reads(path: str) -> Any:
@@ -115,27 +116,28 @@ class Hopfield(nn.Module):
             None if association_activation is None else function("association_activation", association_activation)
         )
         stored, state, projection = core.widths
-        self.norm_stored_pattern = _norm(
+        self.norm_stored_pattern = norm_of(
             "stored_pattern",
             stored or stored_pattern_size or input_size,
             normalize_stored_pattern,
             normalize_stored_pattern_affine,
             normalize_stored_pattern_eps,
         )
-        self.norm_state_pattern = _norm(
+        self.norm_state_pattern = norm_of(
             "state_pattern",
             state or input_size,
             normalize_state_pattern,
             normalize_state_pattern_affine,
             normalize_state_pattern_eps,
         )
-        self.norm_pattern_projection = _norm(
+        self.norm_pattern_projection = norm_of(
             "pattern_projection", projection or pattern_projection_size or input_size, normalize_pattern_projection,
             normalize_pattern_projection_affine, normalize_pattern_projection_eps,
         )  # fmt: skip
         self.batch_first = batch_first
         self._asked = (update_steps_max, update_steps_eps)
         self.steps = _steps(update_steps_max, update_steps_eps, num_heads)
+        self._fixed = self.steps.fixed
         self.executed_steps: tuple[int, ...] | None = None
         self._register_scaling(scaling)
 
@@ -197,7 +199,7 @@ class Hopfield(nn.Module):
         q, k, v = self._projected(input)
         mask = self._mask(q, k, stored_pattern_padding_mask, association_mask)
         rate = core.dropout if self.training else 0.0
-        if self.steps.fixed:
+        if self._fixed:
             found = retrieve_fixed(q, k, v, self._beta(), self.steps.most, mask, rate)
             self._remember(self.steps.most)
         else:
@@ -236,13 +238,13 @@ class Hopfield(nn.Module):
     def cost_note(self) -> str:
         """What the cost of the last call depended on, for the counter: how many updates the heads made, if values decided."""
         made, limits = self.executed_steps, set(self.steps.most)
-        if self.steps.fixed or made is None:
+        if self._fixed or made is None:
             return ""
         limit = "no limit" if UNLIMITED in limits else f"a limit of {max(limits)}"
         return f"updates executed, with {limit}: {min(made)} to {max(made)}, {sum(made) / len(made):.2f} on average over heads"
 
     def _remember(self, executed: tuple[int, ...] | None) -> None:
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and self.executed_steps is not executed:  # setting costs more than looking
             self.executed_steps = executed
 
     def _beta(self) -> float | Tensor:
@@ -253,17 +255,22 @@ class Hopfield(nn.Module):
     def _projected(self, input: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The three inputs, batch first, normalised and projected."""
         core = self.association_core
-        stored, state, projection = inputs = (
-            (input, input, input) if isinstance(input, Tensor) else several(input, "stored, state, projection")
-        )
-        self._check(stored, state, projection)
+        norms = (self.norm_state_pattern, self.norm_stored_pattern, self.norm_pattern_projection)
+        if isinstance(input, Tensor):
+            stored = state = projection = input
+        else:
+            stored, state, projection = several(input, "stored, state, projection")
+        if not (core.uniform and isinstance(input, Tensor) and input.ndim == 3 and input.shape[-1] == core.embed_dim):
+            self._check(stored, state, projection)
+        inputs: tuple[Tensor, ...] = (state, stored, projection)
         if not self.batch_first:
             inputs = tuple(x.transpose(0, 1) for x in inputs)
-        norms = (self.norm_stored_pattern, self.norm_state_pattern, self.norm_pattern_projection)
-        if isinstance(input, Tensor) and norms == (None, None, None):
-            return core.project(inputs[0], inputs[0], inputs[0])
-        key, query, value = (x if norm is None else norm(x) for x, norm in zip(inputs, norms, strict=True))
-        return core.project(query, key, value)
+        if isinstance(input, Tensor) and core.uniform:
+            if norms == (None, None, None):
+                return core.project_one(inputs[0])
+            if (maps := affine_maps(inputs[0], norms)) is not None:
+                return core.project_stack(stacked(inputs[0], *maps))
+        return core.project(x if norm is None else norm(x) for x, norm in zip(inputs, norms, strict=True))
 
     def _check(self, stored: Tensor, state: Tensor, projection: Tensor) -> None:
         core = self.association_core
@@ -287,6 +294,8 @@ class Hopfield(nn.Module):
 
     def _mask(self, q: Tensor, k: Tensor, padding: Tensor | None, association_mask: Tensor | None) -> Mask:
         """Both masks, the patterns that the module itself adds left visible."""
+        if padding is None and association_mask is None:
+            return Mask()
         core = self.association_core
         batch, heads, states, patterns = *q.shape[:3], k.shape[2]
         added = (core.bias_k is not None) + core.add_zero_attn
@@ -330,27 +339,13 @@ class Hopfield(nn.Module):
     normalize_stored_pattern = property(lambda self: self.norm_stored_pattern is not None)
     normalize_state_pattern = property(lambda self: self.norm_state_pattern is not None)
     normalize_pattern_projection = property(lambda self: self.norm_pattern_projection is not None)
-    normalize_stored_pattern_affine = property(lambda self: _is_affine(self.norm_stored_pattern))
-    normalize_state_pattern_affine = property(lambda self: _is_affine(self.norm_state_pattern))
-    normalize_pattern_projection_affine = property(lambda self: _is_affine(self.norm_pattern_projection))
+    normalize_stored_pattern_affine = property(lambda self: is_affine(self.norm_stored_pattern))
+    normalize_state_pattern_affine = property(lambda self: is_affine(self.norm_state_pattern))
+    normalize_pattern_projection_affine = property(lambda self: is_affine(self.norm_pattern_projection))
 
 
 def _copied(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
-
-
-def _is_affine(norm: nn.LayerNorm | None) -> bool:
-    return norm is not None and norm.elementwise_affine
-
-
-def _norm(name: str, width: int | None, wanted: bool, affine: bool, eps: float) -> nn.LayerNorm | None:
-    if affine and not wanted:
-        raise ValueError(f"normalize_{name}_affine does nothing without normalize_{name}: turn both off")
-    if not wanted:
-        return None
-    if width is None:
-        raise ValueError(f"normalize_{name} needs a width: give input_size, or see Hopfield.retrieval")
-    return nn.LayerNorm(width, eps, affine)
 
 
 def several(patterns: Sequence[Tensor], names: str) -> tuple[Tensor, ...]:

@@ -5,8 +5,8 @@ Source: Ramsauer et al., "Hopfield Networks is All You Need", ICLR 2021 (arXiv 2
 the package's, so changing the import is enough; what deliberately differs from it stands in docs/hopfield.md.
 
 This file has the layers with learned patterns and the variants. `Hopfield` itself is in ``_hopfield_layer.py``, its weights in
-``_hopfield_core.py``, the transformer layers in ``_hopfield_transformer.py``; the association as a function of tensors is in
-``models/association.py``, the energy and its theorems in ``models/energy.py``.
+``_hopfield_core.py``, its norms in ``_hopfield_norms.py``, the transformer layers in ``_hopfield_transformer.py``; the
+association as a function of tensors is in ``models/association.py``, the energy and its theorems in ``models/energy.py``.
 
 Letters: B batch, L state patterns (queries), S stored patterns (keys), E input width, H heads, a width of the association
 space and p of a projected pattern, both per head.

@@ -98,7 +98,7 @@ def _whole(item: TimedModel, run: TimeRun) -> "Table":
     for name, rate in (("samples/s", item.samples_per_s), ("tokens/s", item.tokens_per_s)):
         if rate:
             span = f"[{rate.low:.4g}, {rate.high:.4g}]" if rate.low is not None and rate.high is not None else ""
-            _add(table, f"throughput, {name}", f"{rate.value:.4g}", f"{span} calls on end")
+            _add(table, f"throughput, {name}", f"{rate.value:.4g}", f"{span} calls on end".strip())
     if item.memory:
         memory = item.memory
         part = f"{memory.working_bytes / 1e6:.1f} MB of it during the call; {memory.source}"

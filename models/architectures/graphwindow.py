@@ -121,7 +121,8 @@ class GraphWindow(nn.Module):
         if not torch.compiler.is_compiling():
             self.served = 0 if mask is not None else length
         if mask is None and self.path == "sparse":
-            return torch.cat((self._sparse(q, k, v), *self._later(q, k, v)), 1)
+            parts = [self._sparse(q, k, v), *self._later(q, k, v)]
+            return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         mask = self.mask(length) if mask is None else mask
         y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
         return y.transpose(1, 2)
@@ -162,15 +163,14 @@ class GraphWindow(nn.Module):
 
     def _group(self, index: int, length: int) -> RowGroup:
         """A group, cut: what is left of a block from behind the cut is masked as a key, and as a row computed in vain."""
-        blocks, rows, keys = self._extent(index, length)
-        seen: Tensor = getattr(self, f"keys{index}")[:blocks, :keys]
-        queries: Tensor = getattr(self, f"queries{index}")[:blocks, :rows]
-        mask: Tensor | None = getattr(self, f"mask{index}")
+        queries, keys, mask = (getattr(self, f"{name}{index}") for name in ("queries", "keys", "mask"))
         if length >= self.graph.length:
-            return RowGroup(queries, seen, mask)
-        inside = (seen < length)[:, None]
-        mask = inside if mask is None else mask[:blocks, :rows, :keys] & inside
-        return RowGroup(queries.clamp(max=length - 1), seen.clamp(max=length - 1), mask)
+            return RowGroup(queries, keys, mask)
+        blocks, rows, columns = self._extent(index, length)
+        queries, keys = queries[:blocks, :rows], keys[:blocks, :columns]
+        inside = (keys < length)[:, None]
+        mask = inside if mask is None else mask[:blocks, :rows, :columns] & inside
+        return RowGroup(queries.clamp(max=length - 1), keys.clamp(max=length - 1), mask)
 
     def _sparse(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The graph's own tokens, or as many of them as there are."""
@@ -202,8 +202,7 @@ class GraphWindow(nn.Module):
             yield F.scaled_dot_product_attention(late, keys, values, attn_mask=mask).transpose(1, 2)
 
     def _runs(self, length: int) -> Iterator[tuple[int, int]]:
-        known = self.graph.length
-        return ((start, min(start + TEXT_ROWS, length)) for start in range(known, length, TEXT_ROWS))
+        return ((start, min(start + TEXT_ROWS, length)) for start in range(self.graph.length, length, TEXT_ROWS))
 
 
 def _gather(x: Tensor, tokens: Tensor) -> Tensor:

@@ -235,10 +235,11 @@ def _inputs(
             given = given() if callable(given) else given
         specs = spec.example_inputs if given is None else ()
     if specs:
-        tensors = [_make(_batched(s, workload), dtype, device, generator) for s in specs]
+        specs = tuple(_batched(s, workload) for s in specs)
+        tensors = [_make(s, dtype, device, generator) for s in specs]
         args = tuple(t for s, t in zip(specs, tensors, strict=True) if not s.name)
         kwargs = {s.name: t for s, t in zip(specs, tensors, strict=True) if s.name}
-        return tuple(_batched(s, workload) for s in specs), args, kwargs
+        return specs, args, kwargs
     if given is None:
         hint = "give --input 1x3x224x224, or return (module, example inputs) from the factory"
         raise BadInput(f"no example inputs are known for {spec.name}", hint)

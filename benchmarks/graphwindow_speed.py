@@ -4,6 +4,10 @@ The plain formulation is the authors': the window as an additive mask of -6000 o
 attention; beside it the same with a boolean mask. All have 8 heads of width 64 and one sequence in float32; spans of 16 tokens
 for each node, or the paper's own prompt. Results and gradients are first found equal. One process, rounds in random order.
 
+Lines "flex" have torch's own way to skip, flex_attention, forward only (it has no backward pass on the CPU): compiled, with
+block masks of 128 tokens (its default) and of 32, made and compiled before the clock starts, in rounds of their own with ours.
+It needs a C++ compiler; where it can't run, the line says why.
+
   ring     each node linked to the two next on either side
   random   2 N edges between random nodes
   tree     eight children each, so nodes near the root are hubs; k = 2 links all siblings
@@ -27,10 +31,13 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from mixbench.models import GraphWindow, PromptTree, TokenGraph
+from mixbench.models.windows import block_cells
 
 HEADS, SIZE, SPAN = 8, 64, 16
+FLEX_BLOCKS = (128, 32)
 # Graph, tokens, k, direction.
 CASES = (
     ("ring", 2048, 1, "bi"),
@@ -71,6 +78,51 @@ def plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """The dense formulation, (1, S, H, D) to the same."""
     y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
     return y.transpose(1, 2)
+
+
+def flex(tensors: list[Tensor], allowed: Tensor, block: int, compiled: Callable[..., Tensor]) -> Callable[[], Tensor]:
+    """A call of compiled flex_attention under the mask, once compiled and found equal to the dense formulation.
+
+    Raises:
+        Exception: whatever torch raises where it can't; the caller prints it.
+    """
+    size = len(allowed)
+
+    def inside(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return allowed[query, key]
+
+    blocks = create_block_mask(inside, None, None, size, size, device="cpu", BLOCK_SIZE=block)
+    q, k, v = tensors
+
+    def call() -> Tensor:
+        y = compiled(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), block_mask=blocks)
+        return y.transpose(1, 2)
+
+    torch.testing.assert_close(call(), plain(q, k, v, allowed), rtol=1e-3, atol=1e-4)
+    return call
+
+
+def flex_line(kind: str, tensors: list[Tensor], window: GraphWindow, ours: Callable[[], object], rounds: int) -> None:
+    """Time flex_attention beside ours, forward only, and print the line, or why there is none."""
+    assert window.planned is not None
+    size, direction = window.graph.length, window.direction
+    head = f"{kind:<7}{size:>5} {window.k} {direction:<3} flex "
+    try:
+        torch.compiler.reset()
+        compiled = torch.compile(flex_attention, dynamic=False)
+        calls = [flex(tensors, window.allowed, block, compiled) for block in FLEX_BLOCKS]
+    except Exception as error:  # noqa: BLE001 - a missing compiler, an old torch, an unknown processor
+        print(f"{head} doesn't run here: {type(error).__name__}: {str(error).strip().splitlines()[0]}", flush=True)
+        return
+    mine, *theirs = times(rounds, [ours, *calls])
+    for block, found in zip(FLEX_BLOCKS, theirs, strict=True):
+        share = 100 * block_cells(window.allowed, block).executed / size**2
+        executed = 100 * window.planned.executed / size**2
+        print(
+            f"{head} blocks of {block:>3}: {share:6.1f} % executed, ours {executed:6.1f} %; ms {milliseconds(found)},"
+            f" ours {milliseconds(mine)}; flex / ours {ratio(found, mine)}",
+            flush=True,
+        )
 
 
 def trained(attend: Callable[..., Tensor], tensors: list[Tensor], *rest: Tensor) -> list[Tensor]:
@@ -124,7 +176,7 @@ def milliseconds(values: list[float]) -> str:
 
 
 def main() -> None:
-    """Print two lines for each case, forward and training."""
+    """Print for each case a line for the forward pass, one for training, and those of flex_attention."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="rounds for each case")
     parser.add_argument("--threads", type=int, default=1)
@@ -166,6 +218,8 @@ def main() -> None:
                 f"   {ratio(sixes, ours)}  {ratio(booleans, ours)}",
                 flush=True,
             )
+        with torch.no_grad():
+            flex_line(kind, tensors, window, forward[0], rounds)
 
 
 if __name__ == "__main__":

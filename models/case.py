@@ -219,37 +219,49 @@ def _explained(name: str) -> Iterator[None]:
 def _inputs(
     spec: ModelSpec, module: nn.Module, given: Any, workload: Workload, device: torch.device
 ) -> tuple[tuple[TensorSpec, ...], tuple[Any, ...], dict[str, Any]]:
-    """The example inputs, from the first source that has them: the user, the factory, its companion, the module."""
+    """The example inputs, from the first source that has them: the user, the factory, its companion, the module, the family.
+
+    A family's are for its published settings: a factory that offers others, since a setting changes what fits, goes first.
+    """
     dtype = getattr(torch, workload.dtype)
-    if specs := workload.inputs or spec.example_inputs:
-        if workload.batch is not None:
-            specs = tuple(replace(s, shape=(workload.batch, *s.shape[1:])) if s.shape else s for s in specs)
-        generator = torch.Generator().manual_seed(workload.seed)
+    generator = torch.Generator().manual_seed(workload.seed)
+    specs = workload.inputs
+    if not specs:
+        with _explained(spec.name):
+            if given is None and spec.companion_inputs is not None:
+                given = spec.companion_inputs()
+            if given is None:
+                given = getattr(module, "example_inputs", None)
+            given = given() if callable(given) else given
+        specs = spec.example_inputs if given is None else ()
+    if specs:
+        specs = tuple(_batched(s, workload) for s in specs)
         tensors = [_make(s, dtype, device, generator) for s in specs]
         args = tuple(t for s, t in zip(specs, tensors, strict=True) if not s.name)
         kwargs = {s.name: t for s, t in zip(specs, tensors, strict=True) if s.name}
         return specs, args, kwargs
-
-    with _explained(spec.name):
-        if given is None and spec.companion_inputs is not None:
-            given = spec.companion_inputs()
-        if given is None:
-            given = getattr(module, "example_inputs", None)
-        if given is None:
-            hint = "give --input 1x3x224x224, or return (module, example inputs) from the factory"
-            raise BadInput(f"no example inputs are known for {spec.name}", hint)
-        given = given() if callable(given) else given
-        args, kwargs = _as_call(given)
+    if given is None:
+        hint = "give --input 1x3x224x224, or return (module, example inputs) from the factory"
+        raise BadInput(f"no example inputs are known for {spec.name}", hint)
 
     def adapt(leaf: Any) -> Any:
+        if isinstance(leaf, TensorSpec):
+            return _make(_batched(leaf, workload), dtype, device, generator)
         if not isinstance(leaf, Tensor):
             return leaf
         if workload.batch is not None and leaf.ndim:
             leaf = leaf[torch.arange(workload.batch, device=leaf.device) % leaf.shape[0]]
         return leaf.to(device=device, dtype=dtype if leaf.is_floating_point() else leaf.dtype)
 
+    with _explained(spec.name):
+        args, kwargs = _as_call(given)
     args, kwargs = pytree.tree_map(adapt, (args, kwargs))
     return _describe(args, kwargs, dtype), args, kwargs
+
+
+def _batched(spec: TensorSpec, workload: Workload) -> TensorSpec:
+    """The input with the workload's batch, if it has one; a scalar has no place for it."""
+    return spec if workload.batch is None or not spec.shape else replace(spec, shape=(workload.batch, *spec.shape[1:]))
 
 
 def _as_call(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -26,16 +26,18 @@ class TokenGraph:
         length: tokens of the sequence, padding included.
         spans: for each node its half-open range of tokens; tokens outside all ranges are text.
         edges: pairs of node numbers; direction and repetition don't matter.
-        padding: tokens at the left that nothing attends to.
+        padding: tokens at the left that nothing attends to and that attend to nothing.
+        holes: more such tokens, anywhere outside the ranges.
 
     Raises:
-        BadInput: when ranges overlap, are empty or leave the sequence, or an edge names no node.
+        BadInput: when ranges overlap, are empty or leave the sequence, an edge names no node, or a hole is no text.
     """
 
     length: int
     spans: tuple[tuple[int, int], ...]
     edges: tuple[tuple[int, int], ...] = ()
     padding: int = 0
+    holes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.padding <= self.length:
@@ -50,6 +52,10 @@ class TokenGraph:
         for edge in self.edges:
             if len(edge) != 2 or not all(0 <= node < len(self.spans) for node in edge):
                 raise BadInput(f"the edge {edge} names no two of the {len(self.spans)} nodes", "nodes are numbered from 0")
+        owners = self.node_of if self.holes else []
+        for hole in self.holes:
+            if not 0 <= hole < self.length or owners[hole] >= 0:
+                raise BadInput(f"the hole {hole} is no text of the {self.length} tokens", "holes are tokens outside all spans")
 
     @property
     def node_of(self) -> list[int]:
@@ -58,6 +64,11 @@ class TokenGraph:
         for node, (start, end) in enumerate(self.spans):
             owners[start:end] = [node] * (end - start)
         return owners
+
+    @property
+    def unseen(self) -> list[int]:
+        """Tokens that nothing attends to: padding and holes."""
+        return [*range(self.padding), *self.holes]
 
     @classmethod
     def of_nodes(cls, nodes: int, size: int, edges: Iterable[tuple[int, int]]) -> "TokenGraph":
@@ -121,6 +132,38 @@ class PromptTree:
             raise BadInput(what, "give one for each, and the length of the sequence")
         spans = tuple((position, position + 1) for position in positions[:-1])
         return TokenGraph(length, spans, self.edges, padding)
+
+    def slots(self, neighbours: int = 8, children: int = 8) -> tuple[int, ...]:
+        """For each mention its slot: the centre 0, then every neighbour ``children + 1`` slots on, its children behind it.
+
+        Raises:
+            BadInput: when the tree has more neighbours or children than that.
+        """
+        if len(self.sizes) > neighbours or max(self.sizes, default=0) > children:
+            what = f"a tree of {len(self.sizes)} neighbours with up to {max(self.sizes, default=0)} children"
+            raise BadInput(f"{what} overflows {neighbours} x {children} slots", "give more slots")
+        return (0, *(1 + (children + 1) * i + j for i, size in enumerate(self.sizes) for j in range(size + 1)))
+
+    def slotted(self, neighbours: int = 8, children: int = 8, padding: int = 0) -> TokenGraph:
+        """The prompt padded to fixed slots: each is the same token in all prompts, and one without a mention is a hole.
+
+        The words of the template stay, so that prompts differ in nothing but their nodes.
+
+        Raises:
+            BadInput: when the tree has more neighbours or children than that.
+        """
+        positions, length = _template([children] * neighbours, padding)
+        taken = self.slots(neighbours, children)
+        spans = tuple((positions[slot], positions[slot] + 1) for slot in taken)
+        holes = tuple(positions[slot] for slot in range(len(positions) - 1) if slot not in set(taken))
+        return TokenGraph(length, spans, self.edges, padding, holes)
+
+
+def shuffle_order(tree: PromptTree, random: Random) -> PromptTree:
+    """The same tree told in another order: neighbours, and the children of each, are shuffled; no link changes."""
+    told = [(neighbour, tuple(random.sample(children, len(children)))) for neighbour, children in tree.neighbours]
+    random.shuffle(told)
+    return PromptTree(tree.centre, tuple(told))
 
 
 def _template(sizes: Sequence[int], padding: int) -> tuple[list[int], int]:

@@ -46,7 +46,7 @@ def window_mask(graph: TokenGraph, k: int, direction: Direction = "uni", length:
     """Which key (column) each query (row) may attend to: (S, S) bool on the CPU, True where allowed.
 
     Two node tokens see each other if their nodes are at most ``k`` links apart; with ``uni`` only back in the sequence, with
-    ``bi`` also ahead. All other pairs are causal. No row sees padding, so rows of padding see nothing.
+    ``bi`` also ahead. All other pairs are causal. No row sees padding or holes, and their own rows see nothing.
 
     Args:
         k: 0 is only itself, 1 the links, and twice the depth of a tree everything.
@@ -68,7 +68,9 @@ def window_mask(graph: TokenGraph, k: int, direction: Direction = "uni", length:
     pairs = near[node_of[tokens]][:, node_of[tokens]]
     rows, columns = tokens[:, None], tokens[None, :]
     allowed[rows, columns] = pairs if direction == "bi" else pairs & allowed[rows, columns]
-    allowed[:, : graph.padding] = False
+    unseen = [token for token in graph.unseen if token < size]
+    allowed[unseen] = False
+    allowed[:, unseen] = False
     return allowed
 
 
@@ -131,14 +133,23 @@ class RowGroup:
     """Row blocks of one size that see equally many keys, so that one batched attention serves them all.
 
     Attributes:
-        queries: (G, R) int64, the tokens of each block; a token that fills up a block stands in it twice.
-        keys: (G, K) int64, the tokens that some row of the block sees.
+        queries: (G, R) int64, the tokens of each block in ascending order, filled up with its first one. Blocks are in the
+            order of their first tokens.
+        keys: (G, K) int64, the tokens that some row of the block sees, in the same way.
         mask: (G, R, K) bool, or None when every row sees all keys.
     """
 
     queries: Tensor
     keys: Tensor
     mask: Tensor | None
+
+    @property
+    def starts(self) -> tuple[list[int], list[int], list[int]]:
+        """The first token of each block, then the first that any block has as its row number r, and as its key number c.
+
+        All ascend, so a sequence that is cut needs of blocks, rows and keys those that start before the cut.
+        """
+        return self.queries[:, 0].tolist(), _first_by_column(self.queries), _first_by_column(self.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +180,7 @@ def plan_window(allowed: Tensor, graph: TokenGraph) -> WindowPlan:
         batches.setdefault((_rounded(len(rows)), _rounded(len(keys))), []).append((rows, keys))
     groups, places, end = [], torch.full((size,), -1, dtype=torch.int64, device="cpu"), 0
     for (row_count, key_count), blocks in sorted(batches.items()):
+        blocks.sort()
         queries = _table([rows for rows, _ in blocks], row_count)
         seen = _table([keys for _, keys in blocks], key_count)
         filling = (
@@ -193,8 +205,16 @@ def _blocks(allowed: Tensor, graph: TokenGraph) -> Iterator[tuple[list[int], lis
     text = [token for token in range(len(allowed)) if token >= len(inside) or inside[token] < 0]
     text = [token for token, sees in zip(text, allowed[text].any(1).tolist(), strict=True) if sees]
     runs = [text[start : start + TEXT_ROWS] for start in range(0, len(text), TEXT_ROWS)]
-    for rows in (*shared.values(), *runs):
+    for rows in (*map(sorted, shared.values()), *runs):
         yield rows, torch.nonzero(allowed[rows].any(0))[:, 0].tolist()
+
+
+def _first_by_column(table: Tensor) -> list[int]:
+    """The smallest entry of each column; what fills up a row doesn't count."""
+    filling = table == table[:, :1]
+    filling[:, 0] = False
+    first: list[int] = table.masked_fill(filling, torch.iinfo(table.dtype).max).min(0).values.tolist()
+    return first
 
 
 def _rounded(count: int) -> int:

@@ -289,3 +289,70 @@ def attention_by_place(maps: Sequence[Tensor], trees: Sequence[PromptTree]) -> l
             neighbour += 1 + size
     pooled = {place: torch.cat(values).double() for place, values in sorted(found.items())}
     return [Position(place, float(v.mean()), float(v.std(correction=0)), len(v)) for place, v in pooled.items()]
+
+
+# Positions -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SlotMeans:
+    """Attention by the fixed slots of a padded prompt, over the prompts that fill a slot; NaN where none does.
+
+    Slot 0 is the centre's; each neighbour's is followed by those of its children.
+
+    Attributes:
+        from_nodes: (..., slots), what the node in a slot receives on average from each node that may see it.
+        from_text: (..., slots), the same from text tokens.
+        heat: (..., 1 + neighbours, 1 + neighbours), attention among the centre and the neighbours, rows are queries.
+        prompts: (slots,) int64, how many prompts fill the slot.
+    """
+
+    from_nodes: Tensor
+    from_text: Tensor
+    heat: Tensor
+    prompts: Tensor
+
+
+def attention_by_slot(
+    maps: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    trees: Sequence[PromptTree],
+    graphs: Sequence[TokenGraph],
+    neighbours: int = 8,
+    children: int = 8,
+) -> SlotMeans:
+    """Position-controlled maps: what attention gives to a place in the prompt, whichever node stands in it.
+
+    Make each prompt from a tree in random order, `prompts.shuffle_order`, padded to fixed slots, `PromptTree.slotted`: then
+    over many prompts a slot holds all kinds of nodes, and what is left of the pattern is the position's.
+
+    Args:
+        maps: attention (..., S, S), one for each prompt, with the same leading dimensions, such as layers.
+        masks: the mask (S, S) of each.
+        trees: the tree of each, as it stands in its prompt.
+        graphs: its tokens.
+        neighbours, children: how many slots the prompts have.
+
+    Raises:
+        BadInput: without prompts, or when a tree doesn't fit into the slots.
+    """
+    if not maps:
+        raise BadInput("there is no prompt to look at", "give the attention of one or more")
+    slots, leading = 1 + neighbours * (children + 1), maps[0].shape[:-2]
+    received = torch.zeros(2, 2, *leading, slots, dtype=torch.float64)  # sums and counts, from nodes and from text
+    heat = torch.zeros(2, *leading, 1 + neighbours, 1 + neighbours, dtype=torch.float64)
+    prompts = torch.zeros(slots, dtype=torch.int64)
+    for attention, allowed, tree, graph in zip(maps, masks, trees, graphs, strict=True):
+        places = torch.tensor(tree.slots(neighbours, children))
+        prompts[places] += 1
+        inside = node_tokens(graph)
+        for side, rows in enumerate((inside, ~inside)):
+            means = column_means(attention.double(), allowed, rows)
+            values = torch.stack([means[..., start:end].nanmean(-1) for start, end in graph.spans], -1)
+            received[0, side, ..., places] += values.nan_to_num(0.0)
+            received[1, side, ..., places] += ~values.isnan()
+        chosen = [0, *(number for number, place in enumerate(places.tolist()) if place and (place - 1) % (children + 1) == 0)]
+        corner = node_map(attention.double(), graph)[..., chosen, :][..., chosen]
+        heat[0, ..., : len(chosen), : len(chosen)] += corner
+        heat[1, ..., : len(chosen), : len(chosen)] += 1
+    return SlotMeans(received[0, 0] / received[1, 0], received[0, 1] / received[1, 1], heat[0] / heat[1], prompts)

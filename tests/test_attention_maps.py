@@ -2,7 +2,12 @@
 
 import math
 import statistics
+import subprocess
+import sys
 from itertools import product
+from pathlib import Path
+from random import Random
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -14,9 +19,11 @@ from torch import Tensor
 import mixbench
 from mixbench.models import GraphWindowDecoder, PromptTree, TokenGraph
 from mixbench.models.errors import BadInput
+from mixbench.models.prompts import shuffle_order
 from mixbench.models.windows import hop_distance, window_mask
 from mixbench.profilers.attention_maps import (
     attention_by_place,
+    attention_by_slot,
     column_means,
     difference,
     histogram,
@@ -34,7 +41,7 @@ from mixbench.profilers.attention_maps import (
     t_p_value,
     t_statistic,
 )
-from mixbench.profilers.attention_plots import distribution_svg, node_map_svg
+from mixbench.profilers.attention_plots import distribution_svg, node_map_svg, slots_svg
 
 samples = st.lists(st.integers(-20, 20), min_size=2, max_size=20).map(lambda values: torch.tensor(values).double() / 4)
 
@@ -272,6 +279,83 @@ def test_a_model_can_be_looked_at_from_its_maps_to_its_figures() -> None:
     assert [item.place for item in attention_by_place([nodes], [PromptTree.of_sizes([8] * 8)])] == list(range(1, 9))
 
 
+# Positions -------------------------------------------------------------------------------------------------------------
+
+SLOTS = {"neighbours": 3, "children": 2}
+
+
+def prompts_in_slots(direction: Any = "bi") -> tuple[list[PromptTree], list[TokenGraph], list[Tensor]]:
+    """Five trees of up to three neighbours with up to two children, told in random order, with their masks."""
+    sizes: tuple[list[int], ...] = ([2, 0, 1], [1], [2, 2], [], [1, 1, 2])
+    trees = [shuffle_order(PromptTree.of_sizes(size), Random(seed)) for seed, size in enumerate(sizes)]
+    graphs = [tree.slotted(padding=seed % 2, **SLOTS) for seed, tree in enumerate(trees)]
+    return trees, graphs, [window_mask(graph, 1, direction) for graph in graphs]
+
+
+def test_attention_by_slot_is_the_mean_over_prompts_of_column_means_cell_by_cell() -> None:
+    trees, graphs, masks = prompts_in_slots()
+    torch.manual_seed(0)
+    maps = [torch.rand(2, *mask.shape, dtype=torch.float64) * mask for mask in masks]
+    found = attention_by_slot(maps, masks, trees, graphs, **SLOTS)
+    # By hand: a node's slot from its token in the template, its column summed up over the rows that may see it.
+    full = [start for start, _ in PromptTree.of_sizes([2] * 3).graph().spans]
+    nodes: dict[tuple[int, int], list[float]] = {}
+    text: dict[tuple[int, int], list[float]] = {}
+    heat: dict[tuple[int, int, int], list[float]] = {}
+    for layer, (weights, mask, graph) in product(range(2), zip(maps, masks, graphs, strict=True)):
+        tokens = [start for start, _ in graph.spans]
+        for token in tokens:
+            slot = full.index(token - graph.padding)
+            for into, wanted in ((nodes, True), (text, False)):
+                rows = [i for i in range(graph.length) if mask[i, token] and (i in tokens) is wanted]
+                into.setdefault((layer, slot), []).append(sum(float(weights[layer, i, token]) for i in rows) / len(rows))
+            for other in tokens:
+                if slot in (0, 1, 4, 7) and full.index(other - graph.padding) in (0, 1, 4, 7):
+                    place = (layer, (slot + 2) // 3, (full.index(other - graph.padding) + 2) // 3)
+                    heat.setdefault(place, []).append(float(weights[layer, token, other]))
+    assert found.prompts.tolist() == [5] + [len(nodes.get((0, slot), [])) for slot in range(1, 10)]
+    for layer, slot in product(range(2), range(10)):
+        for side, by_hand in ((found.from_nodes, nodes), (found.from_text, text)):
+            if (layer, slot) in by_hand:
+                assert float(side[layer, slot]) == pytest.approx(statistics.mean(by_hand[layer, slot]))
+            else:
+                assert side[layer, slot].isnan()
+    assert found.heat.shape == (2, 4, 4)
+    for layer, i, j in product(range(2), range(4), range(4)):
+        assert float(found.heat[layer, i, j]) == pytest.approx(statistics.mean(heat[layer, i, j]))
+
+
+def test_attention_that_goes_by_position_alone_is_the_same_in_every_slot_whatever_the_trees() -> None:
+    trees = [shuffle_order(PromptTree.of_sizes([2, 2, 2]), Random(seed)) for seed in range(4)]
+    graph = trees[0].slotted(**SLOTS)
+    mask = window_mask(graph, 4)
+    falling = torch.linspace(0.9, 0.1, graph.length, dtype=torch.float64).expand(graph.length, -1) * mask  # by the key alone
+    found = attention_by_slot([falling] * 4, [mask] * 4, trees, [tree.slotted(**SLOTS) for tree in trees], **SLOTS)
+    expected = falling[-1][node_tokens(graph)]
+    torch.testing.assert_close(found.from_nodes, expected)
+    torch.testing.assert_close(found.from_text, expected)
+    torch.testing.assert_close(found.heat, expected[[0, 1, 4, 7]].expand(4, -1).tril())
+    assert found.prompts.tolist() == [4] * 10
+
+
+def test_slots_need_a_prompt_that_fits() -> None:
+    trees, graphs, masks = prompts_in_slots()
+    with pytest.raises(BadInput, match="no prompt"):
+        attention_by_slot([], [], [], [])
+    with pytest.raises(BadInput, match="overflows 1 x 1"):
+        attention_by_slot([even(mask) for mask in masks], masks, trees, graphs, 1, 1)
+
+
+def test_the_program_of_the_documentation_draws_both_pictures(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "graphwindow.md").read_text(encoding="utf-8")
+    program = page.split("## Looking at attention")[1].split("```python\n")[1].split("```")[0]
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    pictures = {path.name: ElementTree.parse(path).getroot() for path in tmp_path.glob("*.svg")}
+    assert sorted(pictures) == ["heat.svg", "slots.svg"]
+    shown = [float(r.get("fill-opacity", 0)) for r in pictures["heat.svg"].iter(f"{SVG}rect") if r.get("fill-opacity")]
+    assert len(shown) == 7 * 8 // 2  # the centre and six neighbours, looking back
+
+
 # Pictures --------------------------------------------------------------------------------------------------------------
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -292,12 +376,32 @@ def test_distributions_are_drawn_to_scale_with_a_line_for_each_sample() -> None:
 
 
 def test_node_maps_are_drawn_cell_by_cell_and_zeros_stay_white() -> None:
-    nodes = torch.tensor([[1.0, 0.0], [0.001, 0.1]])
+    nodes = torch.tensor([[1.0, 0.0, math.nan], [0.001, 0.1, math.nan], [math.nan] * 3])
     tree = ElementTree.fromstring(node_map_svg(nodes, cell=10))
     cells = [r for r in tree.iter(f"{SVG}rect") if r.get("fill-opacity")]
     shades = {(int(r.get("x", 0)), int(r.get("y", 0))): float(r.get("fill-opacity", 0)) for r in cells}
     assert shades == {(24, 42): 1.0, (24, 52): 0.06, (34, 52): 0.67}
     assert ElementTree.fromstring(node_map_svg(torch.zeros(2, 2))) is not None
+
+
+def test_slots_are_drawn_to_scale_with_gaps_where_no_prompt_fills_them() -> None:
+    nan = math.nan
+    picture = slots_svg({"nodes": torch.tensor([1.0, 0.5, nan, 0.25, nan, 0.5, 0.5])}, children=2)
+    tree = ElementTree.fromstring(picture)
+    lines = [[tuple(map(float, c.split(","))) for c in line.get("points", "").split()] for line in tree.iter(f"{SVG}polyline")]
+    (dot,) = tree.iter(f"{SVG}circle")
+    assert [len(line) for line in lines] == [2, 2]
+    (left, top), (_, middle) = lines[0]
+    right = lines[1][1][0]
+    floor = top + 2 * (middle - top)
+    assert (float(dot.get("cx", 0)), float(dot.get("cy", 0))) == pytest.approx(
+        ((left + right) / 2, floor - (floor - top) / 4), abs=0.1
+    )
+    ticks = {t.text: float(t.get("x", 0)) for t in tree.iter(f"{SVG}text")}
+    assert [ticks["1"], ticks["2"]] == pytest.approx([left + (right - left) / 6, left + (right - left) * 2 / 3], abs=0.2)
+    for samples in ({}, {"a": torch.tensor([nan])}, {"a": torch.ones(3), "b": torch.ones(4)}):
+        with pytest.raises(BadInput, match="largest mean"):
+            slots_svg(samples)
 
 
 def test_pictures_of_many_samples_differ_in_more_than_colour() -> None:

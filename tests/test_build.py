@@ -372,6 +372,26 @@ def test_the_nearest_source_of_inputs_wins(write: Write) -> None:
     assert shapes(mixbench.build(f"{path}:pair", Workload(inputs=(TensorSpec((4, 3)),)))) == [(4, 3)]
 
 
+def test_example_inputs_may_be_described_instead_of_made(write: Write) -> None:
+    code = "from mixbench.models.spec import TensorSpec\n"
+    code += "class Net(nn.Module):\n    def forward(self, pair, *, ids):\n        return pair[0] * pair[1] + ids\n"
+    code += "    example_inputs = {'pair': (TensorSpec((1, 3)),) * 2, 'ids': TensorSpec((1, 1), 'int64')}\n"
+    path = write(code)
+    workload = Workload(batch=4, dtype="float64", seed=3)
+    case = mixbench.build(f"{path}:Net", workload, device="cpu")
+    assert [str(item) for item in case.workload.inputs] == ["pair=4x3", "pair=4x3", "ids=4x1:int64"]
+    (a, b), ids = case.kwargs["pair"], case.kwargs["ids"]
+    assert a.dtype == torch.float64 and not torch.equal(a, b) and not ids.any()
+    again = mixbench.build(f"{path}:Net", workload, device="cpu").kwargs["pair"]
+    assert torch.equal(a, again[0]) and torch.equal(b, again[1])
+    assert mixbench.build(f"{path}:Net").kwargs["ids"].is_meta
+
+
+@pytest.mark.parametrize("name", all_names())
+def test_a_factorys_example_inputs_are_its_familys_where_no_setting_is_changed(name: str) -> None:
+    assert mixbench.build(name).workload.inputs == resolve(name).example_inputs
+
+
 def test_named_inputs_reach_keyword_arguments(write: Write) -> None:
     path = write("class Net(nn.Module):\n    def forward(self, x, *, scale):\n        return x * scale\n")
     inputs = (TensorSpec.parse("2x3"), TensorSpec.parse("scale=2x1"))

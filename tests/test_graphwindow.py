@@ -42,7 +42,9 @@ def token_graphs(draw: Any) -> TokenGraph:
     if draw(st.booleans()):
         edges += [(0, node) for node in range(len(spans))]
     order = draw(st.permutations(range(len(spans))))  # spans needn't come in the order of the nodes
-    return TokenGraph(token, tuple(spans[place] for place in order), tuple(edges), padding)
+    text = [place for place in range(token) if all(not start <= place < end for start, end in spans)]
+    holes = draw(st.lists(st.sampled_from(text), unique=True, max_size=2)) if text else []
+    return TokenGraph(token, tuple(spans[place] for place in order), tuple(edges), padding, tuple(holes))
 
 
 # Attention -------------------------------------------------------------------------------------------------------------
@@ -51,7 +53,8 @@ def token_graphs(draw: Any) -> TokenGraph:
 def results_and_gradients(window: GraphWindow, tensors: list[Tensor]) -> list[Tensor]:
     q, k, v = (tensor.clone().requires_grad_() for tensor in tensors)
     y = window(q, k, v)
-    (y * y.detach().cos()).sum().backward()
+    nought = 0 * (q + k + v).sum()  # so that there are gradients where nothing is seen at all
+    ((y * y.detach().cos()).sum() + nought).backward()
     return [y.detach(), *(t.grad for t in (q, k, v) if t.grad is not None)]
 
 
@@ -91,10 +94,77 @@ def test_minus_six_thousand_blocks_like_minus_infinity() -> None:
     assert additive_mask(mask, torch.bfloat16).dtype == torch.bfloat16
 
 
-def test_the_sparse_path_refuses_lengths_that_it_was_not_planned_for() -> None:
-    model = mixbench.build("graphwindow", device="cpu", layers=1, width=16, heads=2, hidden=16, path="sparse").module
-    with pytest.raises(RuntimeError, match="planned for 177 tokens, not 20"):
-        model(torch.zeros(1, 20, dtype=torch.int64))
+@given(token_graphs(), st.integers(0, 3), st.sampled_from(["uni", "bi"]), st.integers(1, 150), st.integers(1, 2))
+@settings(max_examples=80, deadline=None)
+def test_both_paths_agree_on_cut_and_on_longer_sequences(
+    graph: TokenGraph, k: int, direction: Any, length: int, batch: int
+) -> None:
+    torch.manual_seed(length)
+    length = length % graph.length + 1 if length % 2 else length  # every other one is cut
+    tensors = [torch.randn(batch, length, 2, 4, dtype=torch.float64) for _ in range(3)]
+    windows = [GraphWindow(graph, k, direction, path) for path in ("dense", "sparse")]
+    dense, sparse = (results_and_gradients(window, tensors) for window in windows)
+    for one, other in zip(dense, sparse, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+    useful = int(window_mask(graph, k, direction, length).sum())
+    assert useful == windows[0].cells(length).useful == windows[1].cells(length).useful
+
+
+@pytest.mark.parametrize("length", [20, 100, 177, 178, 300])
+@pytest.mark.parametrize("direction", ["uni", "bi"])
+def test_macs_of_other_lengths_are_those_of_the_cells_that_run(length: int, direction: Any) -> None:
+    inputs = (mixbench.models.spec.TensorSpec((1, length), "int64"),)
+    case = mixbench.build("graphwindow", mixbench.Workload(inputs), path="sparse", direction=direction)
+    assert isinstance(case.module, GraphWindowDecoder)
+    counted = mixbench.count(case)
+    useful, executed = (getattr(case.module.window.cells(length), side) for side in ("useful", "executed"))
+    layer = length * (4 * 256**2 + 3 * 256 * 688) + 2 * executed * 256
+    assert counted.totals.macs == 2 * layer + length * 256 * 2048
+    assert useful <= executed < length**2
+    assert f"{useful:,} useful of {executed:,} executed" in counted.notes[0]
+
+
+@torch.no_grad()
+def test_a_cut_leaves_out_the_blocks_behind_it_and_text_behind_the_graph_goes_in_runs() -> None:
+    window = GraphWindow(TokenGraph.of_nodes(4, 16, [(0, 1), (2, 3)]), 1, "bi", "sparse")
+    assert window.cells(64).executed == 2 * 32 * 32
+    assert (window.cells(32).executed, window.cells(20).executed) == (32 * 32, 20 * 20)
+    assert window.cells(64 + 70).executed == 2 * 32 * 32 + 64 * 128 + 6 * 134
+    window(*torch.randn(3, 1, 32, 1, 8))
+    assert window.cost_note() == "attention: 1,024 useful of 1,024 executed cells per head and layer (1 batches of row blocks)"
+
+
+@torch.no_grad()
+def test_the_sparse_decoder_generates_as_the_dense_one() -> None:
+    dense, sparse = (tiny(path=path, direction="bi").double() for path in ("dense", "sparse"))
+    sparse.load_state_dict(dense.state_dict())
+    written = []
+    for model in (dense, sparse):
+        ids = ids_of(model)
+        for _ in range(3):
+            ids = torch.cat((ids, model(ids)[:, -1:].argmax(-1)), 1)
+        written.append(ids)
+    assert torch.equal(*written)
+    torch.testing.assert_close(dense(ids[:, :11]), sparse(ids[:, :11]))
+
+
+@pytest.mark.parametrize("setting", [{"children": [8, 3, 0]}, {"children": []}, {"padding": 20}])
+@pytest.mark.parametrize("path", ["dense", "sparse"])
+def test_the_example_input_is_the_prompt_that_the_settings_ask_for(setting: dict[str, Any], path: str) -> None:
+    case = mixbench.build("graphwindow", path=path, **setting)
+    assert isinstance(case.module, GraphWindowDecoder)
+    length = case.module.window.graph.length
+    assert length != 177
+    assert [str(item) for item in case.workload.inputs] == [f"1x{length}:int64"]
+    assert case.module.window.cells(length) == GraphWindow(case.module.window.graph, path=path).cells(length)
+    given = mixbench.Workload((mixbench.models.spec.TensorSpec((2, 9), "int64"),))
+    assert mixbench.build("graphwindow", given, path=path, **setting).args[0].shape == (2, 9)
+
+
+@pytest.mark.parametrize("children", [3, ["x"], "88", [-1], [1.5]])
+def test_children_that_are_no_sizes_are_refused(children: Any) -> None:
+    with pytest.raises(BadInput, match="no list of sizes"):
+        mixbench.build("graphwindow", children=children)
 
 
 # The decoder -----------------------------------------------------------------------------------------------------------
@@ -266,9 +336,11 @@ def exported(model: GraphWindowDecoder, ids: Tensor, **given: Any) -> Any:
 
 
 @pytest.mark.parametrize("path", ["dense", "sparse"])
-def test_exports_with_the_window_inside(path: str) -> None:
+@pytest.mark.parametrize("more", [-9, 0, 5])
+def test_exports_with_the_window_inside(path: str, more: int) -> None:
     model = tiny(path=path, direction="bi").eval()
     ids = ids_of(model)
+    ids = F.pad(ids, (0, more), value=1) if more > 0 else ids[:, : ids.shape[1] + more]
     torch.testing.assert_close(exported(model, ids)(ids), model(ids))
 
 

@@ -695,6 +695,23 @@ def test_an_unknown_setting_is_named(words: dict[str, Any]) -> None:
         mixbench.build("hopfield", **words)
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "shapes"),
+    [
+        ("hopfield", {"input_size": 64}, ["1x128x64"]),
+        ("hopfield", {"stored_pattern_size": 48}, ["1x128x48", "1x128x256", "1x128x256"]),
+        ("hopfield", {"retrieval": True, "input_size": 40, "update_steps_max": 0}, ["1x128x40"]),
+        ("hopfield-pooling", {"input_size": 64}, ["1x128x64"]),
+        ("hopfield-pooling", {"pattern_projection_size": 96}, ["1x128x256", "1x128x96"]),
+        ("hopfield-lookup", {"input_size": 64, "stored_pattern_size": 32}, ["1x128x64"]),
+    ],
+)
+def test_the_example_input_is_as_wide_as_the_settings_ask_for(name: str, setting: dict[str, Any], shapes: list[str]) -> None:
+    case = mixbench.build(name, **setting)
+    assert list(map(str, case.workload.inputs)) == shapes
+    assert mixbench.count(case).coverage == 1
+
+
 def test_info_tells_retrieval_from_the_default() -> None:
     script = Path(sys.executable).with_name("mixbench")
     page = subprocess.run([script, "info", "hopfield"], capture_output=True, text=True, check=True).stdout

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mixbench.models import GraphWindow, GraphWindowAttention, PromptTree, TokenGraph
 from mixbench.models.errors import BadInput
-from mixbench.models.prompts import redistribute, replace_by_strangers, swap_child_lists, swap_children
+from mixbench.models.prompts import redistribute, replace_by_strangers, shuffle_order, swap_child_lists, swap_children
 from mixbench.models.windows import (
     bandwidth_order,
     block_cells,
@@ -53,7 +53,9 @@ def token_graphs(draw: Any) -> TokenGraph:
     if draw(st.booleans()):
         edges += [(0, node) for node in range(len(spans))]
     order = draw(st.permutations(range(len(spans))))  # spans needn't come in the order of the nodes
-    return TokenGraph(token, tuple(spans[place] for place in order), tuple(edges), padding)
+    text = [place for place in range(token) if all(not start <= place < end for start, end in spans)]
+    holes = draw(st.lists(st.sampled_from(text), unique=True, max_size=2)) if text else []
+    return TokenGraph(token, tuple(spans[place] for place in order), tuple(edges), padding, tuple(holes))
 
 
 def mask_by_hand(graph: TokenGraph, k: int, direction: str) -> list[list[bool]]:
@@ -71,7 +73,7 @@ def mask_by_hand(graph: TokenGraph, k: int, direction: str) -> list[list[bool]]:
             cell = j <= i
             if a >= 0 and b >= 0:
                 cell = power[a][b] > 0 and (direction == "bi" or j <= i)
-            row.append(cell and j >= graph.padding)
+            row.append(cell and j >= graph.padding and i not in graph.holes and j not in graph.holes)
         rows.append(row)
     return rows
 
@@ -91,6 +93,25 @@ def test_masks_are_those_of_the_authors_code(case: dict[str, Any], given_positio
     assert [start for start, _ in graph.spans] == case["node_positions"][:-1]
     nodes = case["node_positions"][:-1]  # their code writes -6000 on both sides of the diagonal
     assert int((~mask[nodes][:, nodes]).sum()) == case["soft_blocked"]
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if "allowed_rows" not in c], ids=lambda case: f"k{case['k']}")
+def test_the_padded_prompts_of_which_the_file_has_only_figures_have_these_figures_and_the_rules_cells(
+    case: dict[str, Any],
+) -> None:
+    assert set(case) == {
+        "name", "kids", "pad", "k", "bidi", "length", "node_positions", "soft_blocked", "allowed_count", "rule_agrees"
+    }  # fmt: skip
+    graph = PromptTree.of_sizes(case["kids"]).graph(case["pad"])
+    *nodes, last = case["node_positions"]
+    mask = window_mask(graph, case["k"], "bi" if case["bidi"] else "uni")
+    assert (graph.length, mask.shape, graph.padding) == (case["length"], (case["length"],) * 2, case["pad"])
+    assert [start for start, _ in graph.spans] == nodes
+    assert graph.node_of[last] == -1 and int(mask[last].sum()) == last + 1 - case["pad"]  # the re-mention is text
+    assert last == case["length"] - 3  # and stands before the last two words
+    assert int(mask.sum()) == case["allowed_count"]
+    assert len(nodes) ** 2 - int(mask[nodes][:, nodes].sum()) == case["soft_blocked"]
+    assert case["rule_agrees"] and mask.tolist() == mask_by_hand(graph, case["k"], "uni")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +171,8 @@ def test_useful_cells_are_the_causal_ones_without_padding_and_blocked_pairs_and_
     blocked = sum(j <= i and not mask[i, j] for i, j in pairs)
     opened = sum(j > i and bool(mask[i, j]) for i, j in pairs)
     size, padding = graph.length, graph.padding
-    lost = sum(min(i + 1, padding) for i in range(size))
+    unseen = {*range(padding), *graph.holes}
+    lost = sum(j in unseen or i in unseen for i in range(size) for j in range(i + 1))
     assert int(mask.sum()) == size * (size + 1) // 2 - lost - blocked + opened
 
 
@@ -225,6 +247,10 @@ def test_tokens_of_one_span_see_each_other() -> None:
         (lambda: TokenGraph(4, ((0, 1),), padding=1), "outside the tokens 1:4"),
         (lambda: TokenGraph(4, ((0, 1),), ((0, 1),)), r"edge \(0, 1\)"),
         (lambda: TokenGraph(4, (), padding=5), "5 tokens of padding"),
+        (lambda: TokenGraph(4, ((0, 2),), holes=(3, 1)), "hole 1 is no text"),
+        (lambda: TokenGraph(4, ((0, 2),), holes=(-1,)), "hole -1 is no text"),
+        (lambda: PromptTree.of_sizes([2, 3]).slotted(8, 2), "2 neighbours with up to 3 children overflows 8 x 2"),
+        (lambda: PromptTree.of_sizes([0] * 3).slots(2, 2), "3 neighbours with up to 0 children"),
         (lambda: FULL.graph(positions=[1, 2], length=9), "2 positions for 73 mentions"),
         (lambda: window_mask(FULL.graph(), -1), "window of -1 hops"),
         (lambda: window_mask(FULL.graph(), 1, "both"), "direction 'both'"),  # type: ignore[arg-type]
@@ -246,7 +272,7 @@ def test_other_lengths_are_cut_or_continued_by_text(graph: TokenGraph, k: int, l
     known = min(length, graph.length)
     assert torch.equal(mask[:known, :known], window_mask(graph, k, "bi")[:known, :known])
     for token in range(graph.length, length):
-        assert mask[token].tolist() == [graph.padding <= j <= token for j in range(length)]
+        assert mask[token].tolist() == [graph.padding <= j <= token and j not in graph.holes for j in range(length)]
 
 
 # Work ------------------------------------------------------------------------------------------------------------------
@@ -314,6 +340,23 @@ def test_ordering_the_nodes_saves_blocks() -> None:
     assert after.executed < before.executed / 2
 
 
+# Slots -----------------------------------------------------------------------------------------------------------------
+
+
+def test_slotted_prompts_have_every_slot_at_the_token_of_the_full_prompt_and_holes_for_the_rest() -> None:
+    full, tree = PromptTree.of_sizes([8] * 8).graph(padding=1), PromptTree.of_sizes([8, 0, 3])
+    graph = tree.slotted(padding=1)
+    assert tree.slots() == (0, 1, *range(2, 10), 10, 19, 20, 21, 22)
+    assert PromptTree.of_sizes([8] * 8).slots() == tuple(range(73))
+    assert graph.length == full.length and graph.edges == tree.edges
+    assert graph.spans == tuple(full.spans[slot] for slot in tree.slots())
+    assert {*graph.holes} == {start for slot, (start, _) in enumerate(full.spans) if slot not in tree.slots()}
+    mask = window_mask(graph, 1, "bi")
+    for hole in (0, *graph.holes):
+        assert not mask[hole].any() and not mask[:, hole].any()
+    assert PromptTree.of_sizes([8] * 8).slotted() == PromptTree.of_sizes([8] * 8).graph()
+
+
 # Perturbed prompts -----------------------------------------------------------------------------------------------------
 
 trees = st.lists(st.integers(0, 4), max_size=5).map(PromptTree.of_sizes)
@@ -346,8 +389,19 @@ def test_perturbations_keep_the_nodes_and_what_they_promise(tree: PromptTree, se
     assert all(a == b for a, b in kept)
 
 
+@given(trees, st.integers(0, 999))
+@settings(max_examples=40, deadline=None)
+def test_shuffling_the_order_changes_no_link(tree: PromptTree, seed: int) -> None:
+    def links(one: PromptTree) -> set[frozenset[int]]:
+        return {frozenset((one.mentions[a], one.mentions[b])) for a, b in one.edges}
+
+    told = shuffle_order(tree, Random(seed))
+    assert told.centre == tree.centre and links(told) == links(tree)
+    assert sorted(told.mentions) == sorted(tree.mentions)
+
+
 def test_perturbations_follow_their_seed_and_move_something() -> None:
-    perturbations = (swap_child_lists, swap_children, redistribute)
+    perturbations = (shuffle_order, swap_child_lists, swap_children, redistribute)
     for perturb in perturbations:
         assert perturb(FULL, Random(3)) == perturb(FULL, Random(3)) != FULL
     with pytest.raises(BadInput, match="no other prompt"):

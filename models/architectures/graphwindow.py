@@ -10,7 +10,8 @@ LLaMA checkpoints.
 Letters: B batch, S tokens, H heads, D width of a head, G row blocks of a group, R rows and K keys of a block, k hops.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from ..errors import BadInput
 from ..prompts import PromptTree, TokenGraph
 from ..spec import Family, Published, TensorSpec, Variant
-from ..windows import Cells, Direction, RowGroup, plan_window, window_mask
+from ..windows import TEXT_ROWS, Cells, Direction, RowGroup, plan_window, window_mask
 
 FAMILY = Family(
     title="Graph-window decoder",
@@ -70,6 +71,9 @@ class GraphWindow(nn.Module):
     in runs of 64 tokens (`windows.plan_window`). Its results and gradients are the dense path's, and a row that sees nothing,
     such as padding, gets zeros from both. It costs what its blocks hold, whatever the order of the nodes, and no compiler.
 
+    Both paths serve any length. A shorter sequence is the graph's, cut: the sparse path leaves out the blocks behind the cut.
+    Tokens past the graph, such as generated ones, are text; on the sparse path they go in runs of their own.
+
     Shapes: q, k and v (B, S, H, D) to (B, S, H, D).
 
     Args:
@@ -83,6 +87,7 @@ class GraphWindow(nn.Module):
     """
 
     allowed: Tensor
+    unseen: Tensor
     rows: Tensor
 
     def __init__(self, graph: TokenGraph, k: int = 1, direction: Direction = "uni", path: str = "dense") -> None:
@@ -93,12 +98,13 @@ class GraphWindow(nn.Module):
         mask = window_mask(graph, k, direction)
         device = torch.empty(0).device
         self.register_buffer("allowed", mask.to(device), persistent=False)
-        self.groups = 0
+        self.register_buffer("unseen", torch.tensor(graph.unseen, dtype=torch.int64, device=device), persistent=False)
+        self.starts: list[tuple[list[int], list[int], list[int]]] = []
         self.planned: Cells | None = None
         self.served = graph.length
         if path == "sparse":
             plan = plan_window(mask, graph)
-            self.groups, self.planned = len(plan.groups), plan.cells
+            self.starts, self.planned = [group.starts for group in plan.groups], plan.cells
             self.register_buffer("rows", plan.rows.to(device), persistent=False)
             self.has_blank_rows = int(plan.rows.max()) == sum(group.queries.numel() for group in plan.groups)
             for index, group in enumerate(plan.groups):
@@ -110,67 +116,93 @@ class GraphWindow(nn.Module):
         return self.attend(q, k, v, mask)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend; a given mask, bool or additive and broadcastable to (B, H, S, S), replaces the window.
-
-        Raises:
-            RuntimeError: on the sparse path, for another number of tokens than the graph's.
-        """
+        """Attend; a given mask, bool or additive and broadcastable to (B, H, S, S), replaces the window."""
         length = q.shape[1]
         if not torch.compiler.is_compiling():
             self.served = 0 if mask is not None else length
         if mask is None and self.path == "sparse":
-            if length != self.graph.length:
-                raise RuntimeError(
-                    f"the sparse path was planned for {self.graph.length} tokens, not {length}; take path='dense'"
-                )
-            return self._sparse(q, k, v)
+            parts = [self._sparse(q, k, v), *self._later(q, k, v)]
+            return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         mask = self.mask(length) if mask is None else mask
         y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
         return y.transpose(1, 2)
 
     def mask(self, length: int) -> Tensor:
-        """The window for ``length`` tokens, (S, S) bool: cut, or continued by causal text that doesn't see the padding."""
+        """The window for ``length`` tokens, (S, S) bool: cut, or continued by causal text that doesn't see padding or holes."""
         known = self.graph.length
         if length <= known:
             return self.allowed[:length, :length]
         mask = torch.ones(length, length, dtype=torch.bool, device=self.allowed.device).tril()
         mask[:known, :known] = self.allowed
-        mask[:, : self.graph.padding] = False
-        return mask
+        return mask.index_fill(1, self.unseen, False)
 
     def cells(self, length: int) -> Cells:
         """Cells per head and sample that the window allows and that its path executes, for ``length`` tokens."""
         if self.planned is not None and length == self.graph.length:
             return self.planned
-        return Cells(int(window_mask(self.graph, self.k, self.direction, length).sum()), length * length)
+        useful = int(window_mask(self.graph, self.k, self.direction, length).sum())
+        if self.planned is None:
+            return Cells(useful, length * length)
+        later = sum((end - start) * end for start, end in self._runs(length))
+        return Cells(useful, later + sum(prod(self._extent(index, length)) for index in range(len(self.starts))))
 
     def cost_note(self) -> str:
         """What the count can't see, for the counter: a dense kernel also computes what its mask blocks."""
         if not self.served:
             return ""
-        kernel = "dense mask kernel" if self.path == "dense" else f"{self.groups} batches of row blocks"
+        batches = sum(blocks[0] < self.served for blocks, _, _ in self.starts) + len([*self._runs(self.served)])
+        kernel = "dense mask kernel" if self.path == "dense" else f"{batches} batches of row blocks"
         return f"attention: {self.cells(self.served)} per head and layer ({kernel})"
 
-    def _group(self, index: int) -> RowGroup:
-        mask = getattr(self, f"mask{index}")
-        return RowGroup(getattr(self, f"queries{index}"), getattr(self, f"keys{index}"), mask)
+    def _extent(self, index: int, length: int) -> tuple[int, ...]:
+        """Blocks, rows and keys of a group that start within ``length`` tokens."""
+        starts = self.starts[index]
+        if length >= self.graph.length:
+            return tuple(map(len, starts))
+        return tuple(sum(start < length for start in side) for side in starts)
+
+    def _group(self, index: int, length: int) -> RowGroup:
+        """A group, cut: what is left of a block from behind the cut is masked as a key, and as a row computed in vain."""
+        queries, keys, mask = (getattr(self, f"{name}{index}") for name in ("queries", "keys", "mask"))
+        if length >= self.graph.length:
+            return RowGroup(queries, keys, mask)
+        blocks, rows, columns = self._extent(index, length)
+        queries, keys = queries[:blocks, :rows], keys[:blocks, :columns]
+        inside = (keys < length)[:, None]
+        mask = inside if mask is None else mask[:blocks, :rows, :columns] & inside
+        return RowGroup(queries.clamp(max=length - 1), keys.clamp(max=length - 1), mask)
 
     def _sparse(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        batch, _, heads, size = q.shape
+        """The graph's own tokens, or as many of them as there are."""
+        batch, length, heads, size = q.shape
         results = []
-        for index in range(self.groups):
-            group = self._group(index)
+        for index, (all_blocks, all_rows, _) in enumerate(self.starts):
+            group = self._group(index, length)
             blocks, rows = group.queries.shape
             mask = group.mask
             if mask is not None:
-                mask = mask[:, None].repeat(batch, 1, 1, 1)  # (B G, 1, R, K)
+                mask = mask[:, None].repeat(batch, 1, 1, 1)  # (B G, 1, R or 1, K)
             y = F.scaled_dot_product_attention(
                 _gather(q, group.queries), _gather(k, group.keys), _gather(v, group.keys), attn_mask=mask
             )
-            results.append(y.transpose(1, 2).reshape(batch, blocks * rows, heads, size))
+            y = y.transpose(1, 2).reshape(batch, blocks, rows, heads, size)
+            if length < self.graph.length:  # every row stays in its place
+                y = F.pad(y, (0, 0, 0, 0, 0, len(all_rows) - rows, 0, len(all_blocks) - blocks))
+            results.append(y.flatten(1, 2))
         if self.has_blank_rows:
             results.append(q.new_zeros(batch, 1, heads, size))
-        return torch.cat(results, 1).index_select(1, self.rows)
+        return torch.cat(results, 1).index_select(1, self.rows[:length])
+
+    def _later(self, q: Tensor, k: Tensor, v: Tensor) -> Iterator[Tensor]:
+        """The tokens past the graph, run by run, each on all tokens up to its end."""
+        for start, end in self._runs(q.shape[1]):
+            mask = torch.ones(end - start, end, dtype=torch.bool, device=q.device).tril(start)
+            mask = mask.index_fill(1, self.unseen, False)
+            late, keys, values = (x.transpose(1, 2) for x in (q[:, start:end], k[:, :end], v[:, :end]))
+            yield F.scaled_dot_product_attention(late, keys, values, attn_mask=mask).transpose(1, 2)
+
+    def _runs(self, length: int) -> Iterator[tuple[int, int]]:
+        return ((start, min(start + TEXT_ROWS, length)) for start in range(self.graph.length, length, TEXT_ROWS))
 
 
 def _gather(x: Tensor, tokens: Tensor) -> Tensor:
@@ -302,7 +334,7 @@ class GraphWindowDecoder(nn.Module):
         vocabulary: text tokens; ids from here up are nodes.
         nodes: added node tokens, see `set_node_features`.
         window: the window that all layers share. Inputs of other lengths than its graph's are cut from it or continued
-            by text, on the dense path.
+            by text.
     """
 
     def __init__(
@@ -349,14 +381,20 @@ def build(
     direction: Direction = "uni",
     path: str = "dense",
     nodes: int | None = None,
-) -> GraphWindowDecoder:
+) -> tuple[GraphWindowDecoder, TensorSpec]:
     """A decoder for the prompt of a tree, by default of 8 neighbours with 8 children each, in a template of 177 tokens.
+
+    With it comes its input: one prompt, padding included.
 
     Args:
         children: how many children each neighbour has.
         nodes: node tokens; by default one for each mention.
     """
+    if not isinstance(children, Sequence) or not all(isinstance(size, int) and size >= 0 for size in children):
+        raise BadInput(f"children={children!r} is no list of sizes", "one number for each neighbour, such as children=[8,3,0]")
     tree = PromptTree.of_sizes(children)
-    window = GraphWindow(tree.graph(padding), k, direction, path)
+    graph = tree.graph(padding)
+    window = GraphWindow(graph, k, direction, path)
     nodes = len(tree.mentions) if nodes is None else nodes
-    return GraphWindowDecoder(layers, width, heads, hidden, vocabulary, nodes, window)
+    decoder = GraphWindowDecoder(layers, width, heads, hidden, vocabulary, nodes, window)
+    return decoder, TensorSpec((1, graph.length), "int64")

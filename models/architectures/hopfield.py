@@ -243,8 +243,10 @@ def _shared(arguments: dict[str, Any]) -> dict[str, Any]:
 _KINDS: dict[str, type[nn.Module]] = {"layer": Hopfield, "pooling": HopfieldPooling, "lookup": HopfieldLayer}
 
 
-def build(kind: str = "layer", input_size: int = 256, num_heads: int = 8, retrieval: bool = False, **options: Any) -> nn.Module:
-    """One of the three layers, initialised as hflayers does.
+def build(
+    kind: str = "layer", input_size: int = 256, num_heads: int = 8, retrieval: bool = False, **options: Any
+) -> tuple[nn.Module, Any]:
+    """One of the three layers, initialised as hflayers does, and 128 patterns as wide as it takes them.
 
     Args:
         kind: ``layer`` (`Hopfield`), ``pooling`` (`HopfieldPooling`) or ``lookup`` (`HopfieldLayer`).
@@ -264,5 +266,18 @@ def build(kind: str = "layer", input_size: int = 256, num_heads: int = 8, retrie
         if name not in known:
             raise BadInput(f"{layer.__name__} has no option {name!r}", f"its options: {', '.join(known)}")
     if retrieval:
-        return Hopfield.retrieval(**options)
-    return layer(input_size=input_size, num_heads=num_heads, **options)
+        made: nn.Module = Hopfield.retrieval(**options)
+    else:
+        made = layer(input_size=input_size, num_heads=num_heads, **options)
+    return made, _example(made, input_size)
+
+
+def _example(layer: nn.Module, input_size: int) -> Any:
+    """What ``layer`` is called with: one tensor where all its inputs are equally wide, else each by itself."""
+    core = layer.association_core if isinstance(layer, Hopfield) else layer.get_submodule("hopfield.association_core")
+    assert isinstance(core, HopfieldCore)
+    stored, state, projection = (TensorSpec((1, 128, width or input_size)) for width in core.widths)
+    if isinstance(layer, HopfieldLayer):
+        return state
+    inputs = (stored, projection) if isinstance(layer, HopfieldPooling) else (stored, state, projection)
+    return stored if len(set(inputs)) == 1 else (inputs,)

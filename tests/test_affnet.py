@@ -765,8 +765,8 @@ def test_inductor_gives_the_same_logits_and_gradients(train: bool) -> None:
     x = torch.randn(2, 3, 40, 56)
     torch._dynamo.reset()
     compiled = torch.compile(net, fullgraph=True)
-    # Channels-last convolutions permute real views of complex gradients, and compiling a step fails (torch 2.13). The setting is
-    # torch's own patch to undo: monkeypatch would delete it, being none of the module's variables, for all tests to come.
+    # Channels-last convolutions permute real views of complex gradients, and compiling a step fails (torch 2.13). The setting
+    # is torch's own patch to undo: monkeypatch would delete it, being none of the module's variables, for all tests to come.
     with torch._inductor.config.patch(layout_optimization=not train), torch.set_grad_enabled(train):
         torch.testing.assert_close(compiled(x), net(x), rtol=1e-4, atol=1e-5)
         if train:

@@ -225,7 +225,7 @@ def _inputs(
         if workload.batch is not None:
             specs = tuple(replace(s, shape=(workload.batch, *s.shape[1:])) if s.shape else s for s in specs)
         generator = torch.Generator().manual_seed(workload.seed)
-        tensors = [_make(s, dtype, device, generator) for s in specs]
+        tensors = [_make(s, dtype, device, generator, _limit(spec, place)) for place, s in enumerate(specs)]
         args = tuple(t for s, t in zip(specs, tensors, strict=True) if not s.name)
         kwargs = {s.name: t for s, t in zip(specs, tensors, strict=True) if s.name}
         return specs, args, kwargs
@@ -271,11 +271,28 @@ def _describe(args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype)
     )
 
 
-def _make(spec: TensorSpec, dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Tensor:
-    """A seeded normal tensor; integers are zeros, which index every table."""
+def _limit(spec: ModelSpec, place: int) -> int:
+    """What the integers of the input in this place stay below, also where the user gives another shape than the example's.
+
+    The value of the setting that the example names; 1 without one, so that nothing but zeros is left.
+    """
+    setting = spec.example_inputs[place].below if place < len(spec.example_inputs) else ""
+    if not setting:
+        return 1
+    limit: int = spec.settings.get(setting) or inspect.signature(spec.factory()).parameters[setting].default
+    return limit
+
+
+def _make(spec: TensorSpec, dtype: torch.dtype, device: torch.device, generator: torch.Generator, limit: int) -> Tensor:
+    """A seeded tensor: normal, or uniform whole numbers from 0 up and below the limit; a mask is False.
+
+    Token ids that are all the same would time a look-up from the cache, which no text does.
+    """
     kind = getattr(torch, spec.dtype) if spec.dtype else dtype
     if device.type == "meta":
         return torch.empty(spec.shape, dtype=kind, device=device)
     if kind.is_floating_point or kind.is_complex:
         return torch.randn(spec.shape, generator=generator, dtype=kind).to(device)
-    return torch.zeros(spec.shape, dtype=kind, device=device)
+    if kind == torch.bool:
+        return torch.zeros(spec.shape, dtype=kind, device=device)
+    return torch.randint(min(limit, torch.iinfo(kind).max), spec.shape, generator=generator, dtype=kind).to(device)

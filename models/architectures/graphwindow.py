@@ -32,7 +32,7 @@ FAMILY = Family(
     paper='Guan et al., "Attention Mechanisms Perspective: Exploring LLM Processing of Graph-Structured Data", ICML 2025',
     paper_url="https://arxiv.org/abs/2505.02130",
     repository="https://github.com/millioniron/LLM_exploration",
-    inputs=(TensorSpec((1, 177), "int64"),),
+    inputs=(TensorSpec((1, 177), "int64", below="vocabulary"),),
     default="small",
     variants={
         "small": Variant({"layers": 2, "width": 256, "heads": 4, "hidden": 688, "vocabulary": 2048}),

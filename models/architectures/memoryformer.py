@@ -33,7 +33,7 @@ FAMILY = Family(
     paper='Ding et al., "MemoryFormer: Minimize Transformer Computation by Removing Fully-Connected Layers", NeurIPS 2024',
     paper_url="https://arxiv.org/abs/2411.12992",
     repository="https://github.com/C0-Design/MemoryFormer",
-    inputs=(TensorSpec((1, 2048), "int64"),),
+    inputs=(TensorSpec((1, 2048), "int64", below="vocabulary"),),
     default="tiny",
     variants={
         "tiny": Variant(

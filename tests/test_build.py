@@ -170,7 +170,11 @@ def test_the_seed_decides_weights_and_inputs() -> None:
 
 @pytest.mark.parametrize(("model", "vocabulary"), [("memoryformer", 50), ("graphwindow", 60), ("tokenring", 70)])
 def test_token_ids_are_random_over_the_vocabulary_that_was_asked_for(model: str, vocabulary: int) -> None:
-    small = {"width": 32, "vocabulary": vocabulary, **({"tables": 8} if model == "memoryformer" else {"hidden": 8})}
+    small: dict[str, Any] = {
+        "width": 32,
+        "vocabulary": vocabulary,
+        **({"tables": 8} if model == "memoryformer" else {"hidden": 8}),
+    }
 
     def ids(seed: int = 0, text: str = "", dtype: str = "int64") -> torch.Tensor:
         inputs = (TensorSpec.parse(text),) if text else ()

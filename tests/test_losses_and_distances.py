@@ -57,8 +57,8 @@ def test_cross_entropy_of_logits_costs_its_simple_steps(weighted: bool, positive
     weight, pos_weight = torch.rand(4, 5), torch.rand(5)
 
     def whole(x: Tensor, t: Tensor, w: Tensor, p: Tensor) -> Tensor:
-        given = {"weight": w if weighted else None, "pos_weight": p if positive else None}
-        return F.binary_cross_entropy_with_logits(x, t, reduction=reduction, **given)
+        given = w if weighted else None, p if positive else None
+        return F.binary_cross_entropy_with_logits(x, t, given[0], reduction=reduction, pos_weight=given[1])
 
     def steps(x: Tensor, t: Tensor, w: Tensor, p: Tensor) -> Tensor:
         surprise = F.logsigmoid(x)

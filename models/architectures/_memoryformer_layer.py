@@ -29,6 +29,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def check_choices(**given: str) -> None:
+    """Refuse a word that its setting doesn't know, with those that it does."""
     for name, value in given.items():
         if value not in _CHOICES[name]:
             raise BadInput(f"MemoryFormer has no {name} {value!r}", f"one of {', '.join(_CHOICES[name])}")

@@ -236,7 +236,7 @@ def _inputs(
         specs = spec.example_inputs if given is None else ()
     if specs:
         specs = tuple(_batched(s, workload) for s in specs)
-        tensors = [_make(s, dtype, device, generator) for s in specs]
+        tensors = [_make(s, dtype, device, generator, _limit(spec, s, place)) for place, s in enumerate(specs)]
         args = tuple(t for s, t in zip(specs, tensors, strict=True) if not s.name)
         kwargs = {s.name: t for s, t in zip(specs, tensors, strict=True) if s.name}
         return specs, args, kwargs
@@ -246,7 +246,7 @@ def _inputs(
 
     def adapt(leaf: Any) -> Any:
         if isinstance(leaf, TensorSpec):
-            return _make(_batched(leaf, workload), dtype, device, generator)
+            return _make(_batched(leaf, workload), dtype, device, generator, _limit(spec, leaf))
         if not isinstance(leaf, Tensor):
             return leaf
         if workload.batch is not None and leaf.ndim:
@@ -283,11 +283,29 @@ def _describe(args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype)
     )
 
 
-def _make(spec: TensorSpec, dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> Tensor:
-    """A seeded normal tensor; integers are zeros, which index every table."""
+def _limit(spec: ModelSpec, item: TensorSpec, place: int | None = None) -> int:
+    """What the integers of an input stay below, also where the user gives another shape than that of the example in its place.
+
+    The value of the setting that it or the example names; 1 without one, so that nothing but zeros is left.
+    """
+    examples = spec.example_inputs if place is not None else ()
+    setting = item.below or (examples[place].below if place is not None and place < len(examples) else "")
+    if not setting:
+        return 1
+    limit: int = spec.settings.get(setting) or inspect.signature(spec.factory()).parameters[setting].default
+    return limit
+
+
+def _make(spec: TensorSpec, dtype: torch.dtype, device: torch.device, generator: torch.Generator, limit: int) -> Tensor:
+    """A seeded tensor: normal, or uniform whole numbers from 0 up and below the limit; a mask is False.
+
+    Token ids that are all the same would time a look-up from the cache, which no text does.
+    """
     kind = getattr(torch, spec.dtype) if spec.dtype else dtype
     if device.type == "meta":
         return torch.empty(spec.shape, dtype=kind, device=device)
     if kind.is_floating_point or kind.is_complex:
         return torch.randn(spec.shape, generator=generator, dtype=kind).to(device)
-    return torch.zeros(spec.shape, dtype=kind, device=device)
+    if kind == torch.bool:
+        return torch.zeros(spec.shape, dtype=kind, device=device)
+    return torch.randint(min(limit, torch.iinfo(kind).max), spec.shape, generator=generator, dtype=kind).to(device)

@@ -17,12 +17,15 @@ _SUFFIXES = {"k": 3, "M": 6, "G": 9}
 class TensorSpec:
     """One input tensor: its full shape, batch included; an empty ``dtype`` means the model's own.
 
-    An empty ``name`` means a positional argument of ``forward``, any other a keyword argument.
+    An empty ``name`` means a positional argument of ``forward``, any other a keyword argument. ``below`` names the factory's
+    setting that integers stay below, such as ``vocabulary``: then an example has random ones, else zeros, which index every
+    table. It describes the values, so specs that differ in it alone are equal.
     """
 
     shape: tuple[int, ...]
     dtype: str = ""
     name: str = ""
+    below: str = field(default="", compare=False)
 
     @classmethod
     def parse(cls, text: str) -> "TensorSpec":

@@ -2,8 +2,8 @@
 
 Units, once for the whole project:
 
-* a MAC is one multiply-accumulate of a contraction (matrix product, convolution, attention product) on real numbers; a
-  complex product takes four;
+* a MAC is one multiply-accumulate of a contraction (matrix product, convolution, attention product, the elimination,
+  substitution and reflections of a matrix factorisation) on real numbers; a complex product takes four;
 * FLOPs are 2 x MACs: contractions only;
 * FFT FLOPs are those of Fourier transforms by the idealised 5 N log2 N of a complex transform of N points;
 * elementwise FLOPs are everything else that computes on floating point numbers: biases, norms, activations, pooling,

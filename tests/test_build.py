@@ -168,6 +168,42 @@ def test_the_seed_decides_weights_and_inputs() -> None:
     assert not torch.equal(first.module.get_parameter("conv_stem.weight"), other.module.get_parameter("conv_stem.weight"))
 
 
+@pytest.mark.parametrize(("model", "vocabulary"), [("memoryformer", 50), ("graphwindow", 60), ("tokenring", 70)])
+def test_token_ids_are_random_over_the_vocabulary_that_was_asked_for(model: str, vocabulary: int) -> None:
+    small: dict[str, Any] = {
+        "width": 32,
+        "vocabulary": vocabulary,
+        **({"tables": 8} if model == "memoryformer" else {"hidden": 8}),
+    }
+
+    def ids(seed: int = 0, text: str = "", dtype: str = "int64") -> torch.Tensor:
+        inputs = (TensorSpec.parse(text),) if text else ()
+        made: torch.Tensor = mixbench.build(model, Workload(inputs, seed=seed), device="cpu", **small).args[0]
+        assert (str(made.dtype), made.min() >= 0, made.max() < vocabulary) == (f"torch.{dtype}", True, True)
+        return made
+
+    assert ids().unique().numel() > vocabulary // 2
+    assert torch.equal(ids(3), ids(3))
+    assert not torch.equal(ids(3), ids(4))
+    assert ids(text="2x177:int32", dtype="int32").unique().numel() > vocabulary // 2, "another shape has the same meaning"
+
+
+def test_the_default_vocabulary_bounds_the_ids_and_a_batch_has_its_own() -> None:
+    rows = mixbench.build("tokenring", Workload(batch=2), device="cpu", layers=1).args[0]
+    assert not torch.equal(rows[0], rows[1])
+    assert 2048 < rows.max() < 32000
+    assert mixbench.build("tokenring").args[0].is_meta
+
+
+def test_an_input_that_names_no_bound_is_zeros_and_one_that_does_stays_equal() -> None:
+    inputs = (TensorSpec.parse("2x7:int64"), TensorSpec.parse("1x4x4:bool"))
+    case = mixbench.build("tokenring", Workload((*inputs, TensorSpec((3,), "uint8"))), device="cpu", layers=1, vocabulary=1000)
+    assert case.args[0].any()
+    assert not case.args[1].any()
+    assert not case.args[2].any()
+    assert TensorSpec((1, 2), "int64", below="vocabulary") == TensorSpec((1, 2), "int64")
+
+
 def test_a_case_moves_from_meta_to_a_device_with_all_that_was_asked() -> None:
     case = mixbench.build("ghostnetv2", Workload(batch=2, dtype="float64"), width=0.25).on("cpu")
     assert case.device == "cpu"

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mixbench.models import meta, meta_kernels
+from mixbench.models.meta_kernels import table
 
 aten = torch.ops.aten
 Arguments = tuple[Any, ...]
@@ -327,7 +328,7 @@ def test_common_cases_are_answered_and_not_only_left_to_torch() -> None:
         operands: Arguments = (0.0,) if name in ("clamp_", "clamp_min_") else (2.0,) if name in TAKES_OPERAND else ()
         which = f"{name}.Scalar" if name in TAKES_OPERAND else name
         answered[name] = lambda which=which, operands=operands: meta_kernels.run(overload(which), (x, *operands), {}) is x  # type: ignore[misc]
-    assert set(answered) == set(meta_kernels._kernels), "every kernel is tried here"
+    assert set(answered) == set(table._kernels), "every kernel is tried here"
     for name, run in answered.items():
         assert run(), f"{name} left a common case to torch"
 
@@ -450,11 +451,11 @@ def test_what_only_real_tensors_refuse_is_left_to_torch_as_well(operator: Any, a
 
 
 def test_overloads_that_write_into_given_tensors_or_choose_a_dtype_are_left_to_torch() -> None:
-    for name in meta_kernels._kernels:
+    for name in table._kernels:
         packet = getattr(aten, name)
         for overload_ in (getattr(packet, which) for which in packet.overloads()):
             if any(argument.is_out for argument in overload_._schema.arguments):
-                assert meta_kernels._kernel_of(overload_) is None, overload_
+                assert table._kernel_of(overload_) is None, overload_
     half = MATRIX.to(torch.bfloat16)
     assert meta_kernels.run(aten.mm.dtype, (half, half, torch.float32), {}) is None
     assert meta_kernels.run(aten.addmm.dtype, (half, half, half, torch.float32), {}) is None

@@ -33,7 +33,7 @@ FAMILY = Family(
     paper='Guan et al., "Attention Mechanisms Perspective: Exploring LLM Processing of Graph-Structured Data", ICML 2025',
     paper_url="https://arxiv.org/abs/2505.02130",
     repository="https://github.com/millioniron/LLM_exploration",
-    inputs=(TensorSpec((1, 177), "int64"),),
+    inputs=(TensorSpec((1, 177), "int64", below="vocabulary"),),
     default="small",
     variants={
         "small": Variant({"layers": 2, "width": 256, "heads": 4, "hidden": 688, "vocabulary": 2048}),
@@ -397,4 +397,4 @@ def build(
     window = GraphWindow(graph, k, direction, path)
     nodes = len(tree.mentions) if nodes is None else nodes
     decoder = GraphWindowDecoder(layers, width, heads, hidden, vocabulary, nodes, window)
-    return decoder, TensorSpec((1, graph.length), "int64")
+    return decoder, TensorSpec((1, graph.length), "int64", below="vocabulary")

@@ -4,13 +4,15 @@ Source: Ding et al., "MemoryFormer: Minimize Transformer Computation by Removing
 (arXiv 2411.12992), and the authors' code (github.com/C0-Design/MemoryFormer, on top of GPT-NeoX). Where paper and code
 disagree, `MemoryForm` names the point and has both.
 
+This file has the model and its form; the Memory Layer itself is in ``_memoryformer_layer.py``.
+
 Letters: B batch, S tokens, D width (paper: d), H outputs (h), K tables, tau bits of a table, e extra bits, t temperature.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import BadInput
 from ..spec import Family, Published, TensorSpec, Variant
+from ._memoryformer_layer import PAPER_TOKENS, STD, Address, BitOrder, MemoryLayer, Occupancy, Path, Weight, check_choices
 
 FAMILY = Family(
     title="MemoryFormer",
@@ -30,7 +33,7 @@ FAMILY = Family(
     paper='Ding et al., "MemoryFormer: Minimize Transformer Computation by Removing Fully-Connected Layers", NeurIPS 2024',
     paper_url="https://arxiv.org/abs/2411.12992",
     repository="https://github.com/C0-Design/MemoryFormer",
-    inputs=(TensorSpec((1, 2048), "int64"),),
+    inputs=(TensorSpec((1, 2048), "int64", below="vocabulary"),),
     default="tiny",
     variants={
         "tiny": Variant(
@@ -88,187 +91,6 @@ FAMILY = Family(
 
 __all__ = ["Address", "MemoryBlock", "MemoryForm", "MemoryFormer", "MemoryLayer", "Occupancy"]
 
-_PAPER_TOKENS = 2048
-"""The length s of the paper's tables of FLOPs."""
-_STD = 0.02
-"""Of fresh tables, embeddings and the head; the paper states none, the code's tables have it."""
-
-Weight = Literal["softmax", "scaled", "none"]
-BitOrder = Literal["lsb", "msb"]
-Path = Literal["bag", "gather"]
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "weight": ("softmax", "scaled", "none"),
-    "bit_order": ("lsb", "msb"),
-    "path": ("bag", "gather"),
-    "norm": ("layer_norm", "rms_norm"),
-    "form": ("paper", "code"),
-    "part": ("model", "block", "layer"),
-}
-
-
-def _check_choices(**given: str) -> None:
-    for name, value in given.items():
-        if value not in _CHOICES[name]:
-            raise BadInput(f"MemoryFormer has no {name} {value!r}", f"one of {', '.join(_CHOICES[name])}")
-
-
-class Address(NamedTuple):
-    """Where a token looks, and how much each look counts; layers with the same input share it.
-
-    Attributes:
-        rows: (..., K) int, the rows of the tables laid end to end.
-        weights: (..., K), or None where every row counts as it is.
-    """
-
-    rows: Tensor
-    weights: Tensor | None
-
-
-@dataclass(frozen=True, slots=True)
-class Occupancy:
-    """How evenly some tokens use the rows of a layer's tables (paper, Figure 4): a health check of the norm before it.
-
-    Attributes:
-        counts: (K, 2^tau) int64, how often each row was looked up.
-    """
-
-    counts: Tensor
-
-    @property
-    def hit(self) -> Tensor:
-        """The share of each table's rows that were looked up at all, (K,), 0 to 1."""
-        return (self.counts > 0).double().mean(-1)
-
-    @property
-    def entropy_bits(self) -> Tensor:
-        """Entropy of each table's look-ups in bits, (K,): tau where all rows are used alike, 0 where it is always one."""
-        share = self.counts.double() / self.counts.sum(-1, keepdim=True).clamp(min=1)
-        return torch.special.entr(share).sum(-1) / math.log(2)
-
-
-class MemoryLayer(nn.Module):
-    """Memory Layer: the replacement of a dense layer of D inputs and H outputs.
-
-    A chunk z of tau inputs names the row of its table by its signs, h(z) = sum over i of [z_i >= 0] 2^i (paper, Equation 4),
-    and weights it by p(z) = 1 / prod over i of (1 + exp(-2 |z_i| / t)), the softmax probability of that row among all 2^tau
-    when a row scores <z, its signs> / t. The output is the weighted sum over the K chunks. The row number has no gradient: the
-    input learns through p only, a table at the rows that were read only.
-
-    Shapes: (..., inputs) to (..., outputs). ``tables``: (K, 2^tau, outputs).
-
-    Args:
-        tables: K; it divides ``inputs``, and tau = inputs / K.
-        weight: ``softmax``, p; ``scaled``, the public code's p times the sum of \\|z_i\\|; ``none``, 1, which passes the input
-            no gradient at all.
-        bit_order: whether the first input of a chunk is the lowest bit (``lsb``, Equation 4) or the highest (``msb``, the
-            code and Figure 2). It permutes the rows: tables trained with one are noise to the other.
-        temperature: t; no value was published, and the code uses 1.
-        bias: a learned addition to each output, which the code always has.
-        path: ``bag`` is the fast one; ``gather`` makes (..., K, outputs) on the way and is the one to export, since runtimes
-            know a gather and turn a bag into a loop. The attribute can be changed at any time; see `MemoryFormer.use_path`.
-        std: standard deviation of fresh tables.
-
-    Raises:
-        BadInput: on a K that does not divide the inputs, more than 30 bits, or an unknown choice.
-        RuntimeError: on an input of another width.
-    """
-
-    powers: Tensor
-    first_rows: Tensor
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        tables: int,
-        weight: Weight = "softmax",
-        bit_order: BitOrder = "lsb",
-        temperature: float = 1.0,
-        bias: bool = False,
-        path: Path = "bag",
-        std: float = _STD,
-    ) -> None:
-        super().__init__()
-        _check_choices(weight=weight, bit_order=bit_order, path=path)
-        if tables < 1 or inputs % tables:
-            raise BadInput(f"{inputs} inputs cannot be cut into {tables} equal chunks", "the number of tables has to divide")
-        if temperature <= 0:
-            raise BadInput(f"a temperature of {temperature} is none", "choose one above 0")
-        self.inputs, self.outputs, self.bits = inputs, outputs, inputs // tables
-        if self.bits > 30:
-            raise BadInput(f"tables of 2^{self.bits} rows are out of reach", f"give {inputs} inputs more tables than {tables}")
-        self.weight, self.bit_order, self.temperature, self.path, self.std = weight, bit_order, temperature, path, std
-        rows = 2**self.bits
-        # Half as wide as torch's usual integers, and so twice as fast to make: the hash is a third of a layer's time.
-        kind = torch.int32 if tables * rows < 2**31 else torch.int64
-        powers = [2**i for i in range(self.bits)]
-        powers = powers if bit_order == "lsb" else powers[::-1]
-        self.register_buffer("powers", torch.tensor(powers, dtype=kind), persistent=False)
-        self.register_buffer("first_rows", torch.arange(0, tables * rows, rows, dtype=kind), persistent=False)
-        self.tables = nn.Parameter(torch.empty(tables, rows, outputs))
-        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Normal numbers: tables of ``std``, the bias of 0.001 (the code's)."""
-        nn.init.normal_(self.tables, std=self.std)
-        if self.bias is not None:
-            nn.init.normal_(self.bias, std=0.001)
-
-    def address(self, x: Tensor) -> Address:
-        """Hash an input (..., inputs) to the rows that it looks up and their weights."""
-        if x.shape[-1] != self.inputs:
-            raise RuntimeError(f"this Memory Layer hashes {self.inputs} inputs, not {x.shape[-1]}")
-        z = x.unflatten(-1, (-1, self.bits))
-        # Integers, not a product with a vector of floats: this is no contraction, and must not be counted as one.
-        rows = ((z >= 0).to(self.powers.dtype) * self.powers).sum(-1, dtype=self.powers.dtype) + self.first_rows
-        if self.weight == "none":
-            return Address(rows, None)
-        size = z.abs()
-        # A sum of softplus: the product over a chunk would do, but its gradient in torch looks for zeros first.
-        weights = torch.exp(-F.softplus(size * (-2 / self.temperature)).sum(-1))
-        return Address(rows, weights * size.sum(-1) if self.weight == "scaled" else weights)
-
-    def forward(self, x: Tensor, address: Address | None = None) -> Tensor:
-        """Look up ``x``, or the ``address`` that a layer of the same form and input made already."""
-        rows, weights = self.address(x) if address is None else address
-        table = self.tables.flatten(0, 1)
-        if self.path == "bag":
-            bags = rows.reshape(-1, len(self.tables))
-            given = None if weights is None else weights.reshape(bags.shape)
-            y = F.embedding_bag(bags, table, mode="sum", per_sample_weights=given).view(*rows.shape[:-1], self.outputs)
-        else:
-            found = F.embedding(rows, table)
-            y = (found if weights is None else found * weights.unsqueeze(-1)).sum(-2)
-        return y if self.bias is None else y + self.bias
-
-    def gather_macs(self, tokens: int) -> int:
-        """Multiply-adds of weighting and adding up the rows: K H a token. No counter calls them MACs, the paper does."""
-        return tokens * len(self.tables) * self.outputs
-
-    def hashed_elements(self, tokens: int) -> int:
-        """Elements that are compared, shifted and put through an exponential: D a token."""
-        return tokens * self.inputs
-
-    def table_bytes(self, tokens: int) -> int:
-        """Bytes of table rows that are read, in the tables' dtype, if no row is read from a cache: K H entries a token."""
-        return self.gather_macs(tokens) * self.tables.element_size()
-
-    def published_figures(self) -> dict[str, int]:
-        """Ours for the figures of the paper's Table 3: look-up MACs of 2,048 tokens, bytes of the tables in float16."""
-        return {"layer_lookup_macs": self.gather_macs(_PAPER_TOKENS), "table_bytes_fp16": 2 * self.tables.numel()}
-
-    @torch.no_grad()
-    def occupancy(self, x: Tensor) -> Occupancy:
-        """Count how often each row is looked up by an input (..., inputs)."""
-        tables, rows, _ = self.tables.shape
-        counts = torch.bincount(self.address(x).rows.flatten(), minlength=tables * rows)
-        return Occupancy(counts.view(tables, rows))
-
-    def extra_repr(self) -> str:
-        form = f"{self.weight}, {self.bit_order}, t={self.temperature}, bias={self.bias is not None}, path={self.path}"
-        return f"{self.inputs}, {self.outputs}, tables={len(self.tables)} of 2^{self.bits} rows, {form}"
-
 
 @dataclass(frozen=True, slots=True)
 class MemoryForm:
@@ -301,20 +123,20 @@ class MemoryForm:
         Raises:
             BadInput: on an unknown name.
         """
-        _check_choices(form=name)
+        check_choices(form=name)
         form = cls()
         if name == "code":
             form = cls("scaled", "msb", bias=True, norm="rms_norm", rotary=0.25, small_init=True)
         return replace(form, **{key: value for key, value in changes.items() if value is not None})
 
-    def layer(self, inputs: int, outputs: int, tables: int, std: float = _STD) -> MemoryLayer:
+    def layer(self, inputs: int, outputs: int, tables: int, std: float = STD) -> MemoryLayer:
         """A Memory Layer of this form."""
         form = self.weight, self.bit_order, self.temperature, self.bias, self.path
         return MemoryLayer(inputs, outputs, tables, *form, std)
 
     def norm_of(self, width: int) -> nn.Module:
         """A norm of this form, with an epsilon of 1e-5."""
-        _check_choices(norm=self.norm)
+        check_choices(norm=self.norm)
         kind = nn.LayerNorm if self.norm == "layer_norm" else nn.RMSNorm
         return kind(width, eps=1e-5, elementwise_affine=self.affine)
 
@@ -365,7 +187,7 @@ class MemoryBlock(nn.Module):
             )
         self.width, self.heads, self.rotary = width, heads, form.rotary
         hidden = width + extra_bits * tables
-        std = math.sqrt(2 / (5 * width)) if form.small_init else _STD
+        std = math.sqrt(2 / (5 * width)) if form.small_init else STD
         self.norm_attention = form.norm_of(width)
         self.query, self.key, self.value = (form.layer(width, width, tables, std) for _ in range(3))
         self.norm_memory = form.norm_of(width)
@@ -408,8 +230,8 @@ class MemoryBlock(nn.Module):
 
     def published_figures(self) -> dict[str, int]:
         """Ours for the figures of the paper's Table 1: one block's MACs on 2,048 tokens, the exact ones."""
-        memory = self.gather_macs(_PAPER_TOKENS)
-        return {"block_lookup_macs": memory, "block_macs": memory + self.attention_macs(_PAPER_TOKENS)}
+        memory = self.gather_macs(PAPER_TOKENS)
+        return {"block_lookup_macs": memory, "block_macs": memory + self.attention_macs(PAPER_TOKENS)}
 
 
 class MemoryFormer(nn.Module):
@@ -439,15 +261,15 @@ class MemoryFormer(nn.Module):
         self.blocks = nn.Sequential(*(MemoryBlock(width, heads, tables, extra_bits, form) for _ in range(depth)))
         self.norm = form.norm_of(width)
         self.head = nn.Linear(width, vocabulary, bias=False)
-        nn.init.normal_(self.embedding.weight, std=_STD)
-        nn.init.normal_(self.head.weight, std=_STD)
+        nn.init.normal_(self.embedding.weight, std=STD)
+        nn.init.normal_(self.head.weight, std=STD)
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.head(self.norm(self.blocks(self.embedding(ids))))
 
     def use_path(self, path: Path) -> "MemoryFormer":
         """Let every Memory Layer take this path, ``bag`` or ``gather``, and return the model itself."""
-        _check_choices(path=path)
+        check_choices(path=path)
         for _, layer in self._layers():
             layer.path = path
         return self
@@ -518,7 +340,7 @@ def build(
         small_init=small_init,
         path=path,
     )
-    _check_choices(part=part)
+    check_choices(part=part)
     if part == "layer":
         return chosen.layer(width, width, tables)
     if part == "block":

@@ -34,7 +34,7 @@ FAMILY = Family(
     ),
     paper_url="https://arxiv.org/abs/2412.20501",
     repository="https://github.com/ACA-Lab-SJTU/token-ring",
-    inputs=(TensorSpec((1, 256), "int64"),),
+    inputs=(TensorSpec((1, 256), "int64", below="vocabulary"),),
     default="small",
     variants={
         "small": Variant({"layers": 4, "width": 256, "heads": 8, "kv_heads": 8, "hidden": 688, "vocabulary": 32000}),

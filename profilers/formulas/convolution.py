@@ -43,6 +43,13 @@ def vendor_convolution(out: Tensor, x: Tensor, weight: Tensor, *args: Any, **kwa
     return convolution(out, x, weight, args[0] if has_bias else None, None, None, None, False)
 
 
+@formula("aten::conv_tbc")
+def time_first(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Cost:
+    """x (T, B, Cin), weight (kernel, Cin, Cout): a convolution over time. Its backward pass arrives as matrix products."""
+    inner = prod(weight.shape[:2])
+    return Cost(out.numel() * inner * real_macs(x), elementwise_flops=out.numel() * flops_per_add(out), activations=out.numel())
+
+
 @formula("aten::convolution_backward")
 def convolution_backward(
     out: tuple[Tensor | None, ...],

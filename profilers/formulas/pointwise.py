@@ -56,7 +56,7 @@ for _name in _COMPLEX_STEPS:
         for name in (
             "add sub rsub neg abs sign maximum minimum fmax fmin clamp clamp_min clamp_max relu relu6 hardtanh threshold "
             "leaky_relu _prelu_kernel elu celu rrelu_with_noise sigmoid hardsigmoid tanh silu hardswish mish gelu softplus "
-            "softshrink hardshrink log_sigmoid_forward exp exp2 expm1 log log2 log10 log1p sqrt rsqrt pow square sin cos "
+            "softshrink hardshrink exp exp2 expm1 log log2 log10 log1p sqrt rsqrt pow square sin cos "
             "tan asin acos atan atan2 sinh cosh erf erfc erfinv floor ceil round trunc frac fmod remainder where "
             "masked_fill eq ne lt le gt ge isnan isinf logical_not logical_and logical_or logical_xor heaviside "
             "floor_divide nan_to_num bitwise_and bitwise_or bitwise_xor bitwise_not __and__ __or__ __xor__ "
@@ -80,6 +80,12 @@ def two_steps(out: Any, *args: Any, **kwargs: Any) -> Cost:
     """Two steps an element: a quotient or a product and a sum; masking and scaling; a gate and its product."""
     first = out[0] if isinstance(out, tuple) else out
     return steps(2, first, *args)
+
+
+@formula("aten::log_sigmoid_forward")
+def log_sigmoid(out: Any, *args: Any, **kwargs: Any) -> Cost:
+    """One step an element; the second result is kept for the gradient, on some devices."""
+    return steps(1, out[0])
 
 
 @formula("aten::lerp")

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..cost import Cost
+from .matmul import contraction
 from .pointwise import steps
 from .table import formula, free
 
@@ -74,3 +75,13 @@ def spread(out: Any, grad: Tensor, *args: Any, **kwargs: Any) -> Cost:
     """One addition for each element of the larger side: every gradient is handed back to its window."""
     first = out[0] if isinstance(out, tuple) else out
     return steps(1, first if first.numel() > grad.numel() else grad)
+
+
+@formula("aten::affine_grid_generator")
+def affine_grid(out: Tensor, theta: Tensor, size: Sequence[int], align_corners: bool) -> Cost:
+    """Where a grid sampler looks: theta (N, D, D + 1) times each homogeneous coordinate, a product of matrices.
+
+    Coordinates of corners that are not aligned are scaled first: a product and a quotient for each along each side.
+    """
+    scaled = 0 if align_corners else 2 * sum(size[2:])
+    return contraction(out, theta.shape[-1], theta) + Cost(elementwise_flops=scaled)

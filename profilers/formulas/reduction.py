@@ -66,3 +66,33 @@ def sort(out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Cost:
 def fold(out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Cost:
     """Overlapping patches are added up: one addition an element of the patches."""
     return per_input(1, x)
+
+
+@formula("aten::binary_cross_entropy_with_logits")
+def logits_loss(
+    out: Tensor, x: Tensor, target: Tensor, weight: Tensor | None = None, pos_weight: Tensor | None = None, reduction: int = 1
+) -> Cost:
+    """(1 - t) x - w log sigmoid(x): four an element. The weight of the positives is w = 1 + (pos_weight - 1) t, three more and
+    its own difference; a weight of the elements is one more, and so is adding them up."""
+    each = 4 + 3 * (pos_weight is not None) + (weight is not None) + (reduction != 0)
+    return per_input(each, x) + (FREE if pos_weight is None else per_input(1, pos_weight))
+
+
+_ALPHA = 13
+"""A state of the trellis: the log-sum-exp of three, 4 each, and a log probability added."""
+
+
+@formula("aten::_ctc_loss")
+def ctc(out: Any, *args: Any, **kwargs: Any) -> Cost:
+    """The forward recursion on the padded trellis (N, T, 2 L + 1), L the longest target: sequences that end early save none."""
+    return per_input(_ALPHA, out[1])
+
+
+@formula("aten::_ctc_loss_backward")
+def ctc_backward(
+    out: Tensor, grad: Tensor, log_probs: Tensor, targets: Tensor, inputs: Any, lengths: Any, loss: Tensor, alpha: Tensor,
+    *args: Any, **kwargs: Any
+) -> Cost:  # fmt: skip
+    """The backward recursion, times the forward one, summed in logs to the classes (1 + 4); six a class and step: two
+    exponentials, the loss added and the probability taken off in logs, a difference, the product with the gradient."""
+    return per_input(_ALPHA + 5, alpha) + per_input(6, log_probs)

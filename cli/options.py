@@ -10,7 +10,7 @@ from ..models.errors import BadInput
 if TYPE_CHECKING:
     from ..models.spec import TensorSpec
 
-MODEL, WORKLOAD, OUTPUT = "Model", "Workload", "Output"
+MODEL, WORKLOAD, MEASUREMENT, OUTPUT = "Model", "Workload", "Measurement", "Output"
 
 
 def _show_version(value: bool) -> None:
@@ -112,6 +112,19 @@ Dtype = Annotated[
 Train = Annotated[
     bool,
     typer.Option("--train", metavar="", help="Forward and backward in train mode.", rich_help_panel=WORKLOAD),
+]
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="NAME", help="Where the model runs: cpu, cuda, ...", rich_help_panel=MEASUREMENT),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", min=1, help="Threads within one operator.", rich_help_panel=MEASUREMENT),
+]
+Compile = Annotated[bool, typer.Option("--compile", metavar="", help="Through torch.compile.", rich_help_panel=MEASUREMENT)]
+ChannelsLast = Annotated[
+    bool,
+    typer.Option("--channels-last", metavar="", help="Weights and images in that memory format.", rich_help_panel=MEASUREMENT),
 ]
 Json = Annotated[
     bool, typer.Option("--json", metavar="", help="Print one JSON document and nothing else.", rich_help_panel=OUTPUT)

@@ -17,15 +17,19 @@ from ..console import drop_stdout, show
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-Format = Literal["table", "json", "csv"]
+Format = Literal["table", "json", "csv", "html"]
 Tables = Callable[[], Iterable["RenderableType"]]
 Rows = Callable[[], Iterable[Mapping[str, Any]]]
+Page = Callable[[], str]
 
 _SUFFIXES: dict[str, Format] = {".json": "json", ".csv": "csv", ".txt": "table"}
 
 
-def choose(as_json: bool, as_csv: bool, output: Path | None) -> Format:
+def choose(as_json: bool, as_csv: bool, output: Path | None, page: bool = False) -> Format:
     """The format that the flags and the file's suffix ask for; a file that can't be written is refused before any work.
+
+    Args:
+        page: whether the command has an HTML page, which a file in .html asks for.
 
     Raises:
         BadInput: when they contradict each other, or the file can't be written.
@@ -35,15 +39,17 @@ def choose(as_json: bool, as_csv: bool, output: Path | None) -> Format:
     asked: Format | None = "json" if as_json else "csv" if as_csv else None
     if output is None or str(output) == "-":
         return asked or "table"
-    _check_writable(output)
+    check_writable(output)
     if asked:
         return asked
+    if page and output.suffix == ".html":
+        return "html"
     if output.suffix not in _SUFFIXES:
         raise BadInput(f"{str(output)!r} does not say its format", f"end it in {', '.join(_SUFFIXES)}, or add --json or --csv")
     return _SUFFIXES[output.suffix]
 
 
-def _check_writable(output: Path) -> None:
+def check_writable(output: Path) -> None:
     if output.is_dir():
         raise BadInput(f"{str(output)!r} is a folder", "name a file in it")
     if not output.parent.is_dir():
@@ -52,15 +58,18 @@ def _check_writable(output: Path) -> None:
         raise BadInput(f"{str(output)!r} may not be written", "choose another place for --output")
 
 
-def emit(record: Any, how: Format, output: Path | None, tables: Tables, rows: Rows) -> None:
+def emit(record: Any, how: Format, output: Path | None, tables: Tables, rows: Rows, page: Page | None = None) -> None:
     """Write a record as JSON, or what its views make of it, to stdout or to a file.
 
     Args:
         record: a dataclass; its JSON is its fields.
         tables: makes what a person reads.
         rows: makes the lines of the CSV file, all with the same keys.
+        page: makes the HTML page.
     """
-    if output is None or str(output) == "-":
+    if how == "html" and page is not None and output is not None:
+        write_whole(output, page())
+    elif output is None or str(output) == "-":
         _print(record, how, tables, rows)
     else:
         buffer = io.StringIO()

@@ -1,0 +1,119 @@
+"""An ONNX file as something that runs: a session of ONNX Runtime on the CPU, and inputs made from the file's description."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from ..models.errors import BadInput, first_line
+from ..models.spec import TensorSpec
+
+Feeds = dict[str, np.ndarray]
+_FATAL_ONLY = 4
+"""What goes wrong reaches the user as an exception; stderr is ours."""
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(int16)": "int16",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}
+
+
+def open_onnx(
+    path: Path,
+    batch: int | None = None,
+    inputs: Sequence[TensorSpec] = (),
+    threads: int | None = None,
+    seed: int = 0,
+    profile_to: Path | None = None,
+) -> tuple[onnxruntime.InferenceSession, Feeds]:
+    """Open an ONNX file with ONNX Runtime's CPU provider, and make inputs for it.
+
+    Args:
+        batch: for an open first dimension of each input; every other open dimension is 1.
+        inputs: shapes by name, or without names in the file's order, instead of the file's own.
+        threads: within one operator; ONNX Runtime's own choice if None.
+        seed: of the normal random numbers that float inputs get; integers are zeros, which index every table.
+        profile_to: the beginning of the file name for ONNX Runtime's profile; ``session.end_profiling()`` writes it.
+
+    Returns:
+        The session and what its ``run(None, feeds)`` takes.
+
+    Raises:
+        BadInput: when there is no such file, it is no ONNX model, or the inputs don't fit its description.
+    """
+    if not path.is_file():
+        raise BadInput(f"there is no file {str(path)!r}", "check the path; it is relative to the folder you are in")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if profile_to is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_to)
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        hint = "it has to be a whole ONNX model that ONNX Runtime knows the operators of"
+        raise BadInput(f"{str(path)!r} is not opened by ONNX Runtime: {first_line(error)}", hint) from error
+    return session, _feeds(session, path, batch, inputs, np.random.default_rng(seed))
+
+
+def _feeds(
+    session: onnxruntime.InferenceSession,
+    path: Path,
+    batch: int | None,
+    inputs: Sequence[TensorSpec],
+    generator: np.random.Generator,
+) -> Feeds:
+    described = session.get_inputs()
+    names = [item.name for item in described]
+    given = dict(zip([name for name in names if all(name != item.name for item in inputs)], _nameless(inputs), strict=False))
+    given |= {item.name: item for item in inputs if item.name}
+    if unknown := [name for name in given if name not in names]:
+        raise BadInput(f"{str(path)!r} has no input {unknown[0]!r}", f"its inputs: {', '.join(names)}")
+    if len(given) < len(inputs):
+        raise BadInput(f"{len(inputs)} inputs are given, {str(path)!r} takes {len(names)}", f"its inputs: {', '.join(names)}")
+    feeds = {}
+    for item in described:
+        if item.type not in _DTYPES:
+            raise BadInput(f"input {item.name!r} of {str(path)!r} is a {item.type}", "only tensors of numbers can be made up")
+        spec = given.get(item.name)
+        shape = _shape(item.name, item.shape, batch) if spec is None else _checked(spec, item.name, item.shape, batch)
+        dtype = np.dtype((spec.dtype if spec else "") or _DTYPES[item.type])
+        is_float = np.issubdtype(dtype, np.floating)
+        feeds[item.name] = generator.standard_normal(shape).astype(dtype) if is_float else np.zeros(shape, dtype)
+    return feeds
+
+
+def _nameless(inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
+    return [item for item in inputs if not item.name]
+
+
+def _shape(name: str, described: Sequence[int | str | None], batch: int | None) -> tuple[int, ...]:
+    """The described shape, its open dimensions filled."""
+    if described and isinstance(described[0], int) and batch not in (None, described[0]):
+        raise BadInput(
+            f"input {name!r} is fixed to a batch of {described[0]}", "leave --batch out, or export with an open batch"
+        )
+    first, *rest = described or [None]
+    filled = (first if isinstance(first, int) else batch or 1, *(size if isinstance(size, int) else 1 for size in rest))
+    return filled if described else ()
+
+
+def _checked(spec: TensorSpec, name: str, described: Sequence[int | str | None], batch: int | None) -> tuple[int, ...]:
+    """The user's shape, if it fits the described one."""
+    shape = spec.shape if batch is None else (batch, *spec.shape[1:])
+    fits = len(shape) == len(described) and all(
+        not isinstance(want, int) or want == size for want, size in zip(described, shape, strict=True)
+    )
+    if not fits:
+        wanted = "x".join(str(size) if isinstance(size, int) else "?" for size in described)
+        raise BadInput(f"input {name!r} is {wanted}, not {'x'.join(map(str, shape))}", "? may be any size")
+    return shape

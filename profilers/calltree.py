@@ -23,6 +23,16 @@ STEP = "ProfilerStep#"
 _BACKWARD = "autograd::engine::evaluate_function: "
 _WITHIN_BACKWARD = 1  # RecordScope.BACKWARD_FUNCTION: an autograd node within the engine's call of it
 
+_COMPILED = (
+    "Torch-Compiled Region",
+    "TorchDynamo ",
+    "Pregraph ",
+    "AOTDispatcher ",
+    "## Call CompiledFxGraph",
+    "CompiledFunction",
+)
+"""What runs compiled code calls itself an operator, and is the frame around the compiler's kernels."""
+
 NodeKind = Literal["operator", "range", "backward", "wrapper"]
 
 
@@ -111,7 +121,7 @@ def _label(module: nn.Module, name: str) -> str:
 
 
 def _kind(name: str, is_range: bool, scope: int) -> NodeKind:
-    if is_range:
+    if is_range or (scope != _WITHIN_BACKWARD and name.startswith(_COMPILED)):
         return "range"
     if name.startswith(_BACKWARD):
         return "backward"

@@ -27,7 +27,7 @@ from .subject import Subject
 from .timing import measure
 
 _WARM_CALLS = 3
-_UNTRACED_S = 0.5
+UNTRACED_S = 0.5
 _SUFFIX = "_kernel_time"
 _VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 """ONNX Runtime lets their output share the memory of their input."""
@@ -59,7 +59,10 @@ def trace_onnx(
         session.run(None, feeds)
     except Exception as error:
         raise BadInput(f"{str(path)!r} fails on its inputs: {first_line(error)}", "give them by --input NAME=SHAPE") from error
-    measured = measure([Subject(path.name, lambda: session.run(None, feeds))], device, seconds=_UNTRACED_S).timings[0]
+    untraced = measure([Subject(path.name, lambda: session.run(None, feeds))], device, seconds=UNTRACED_S)
+    if untraced.partial:
+        raise KeyboardInterrupt
+    measured = untraced.timings[0]
     with TemporaryDirectory(prefix="mixbench-") as folder:
         profiled, feeds = open_onnx(path, batch, inputs, threads, profile_to=Path(folder) / "profile")
         for _ in range(_WARM_CALLS + number):
@@ -98,7 +101,7 @@ def trace_onnx(
         modules=_modules(nodes, len(used), traced, path.name),
         frames=_frames(nodes, len(used), traced, path.name),
         machine=machine,
-        notes=("FLOPs are counted for PyTorch models only",),
+        notes=("FLOPs are counted for PyTorch models only", *untraced.warnings),
     )
 
 

@@ -7,7 +7,7 @@ elsewhere it stays unknown. Python, hooks and the profiler itself lengthen the t
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +32,7 @@ from .timing import measure
 from .traced_work import Arithmetic, Bytes, Key, Row
 
 WARM_CALLS = 3
-_UNTRACED_S = 0.5
+UNTRACED_S = 0.5
 """Sampling the untraced time; it is there for scale, `mixbench time` measures it properly."""
 
 
@@ -62,7 +62,12 @@ def trace_torch(subject: Subject, device: Device, counted_case: Case | None, num
     if number < 1:
         raise BadInput(f"{number} steps trace nothing", "give --steps a number from 1 up")
     compiled = "compiled" in subject.how
-    measured = measure([subject], device, seconds=_UNTRACED_S).timings[0]
+    tree, arithmetic, notes = (None, {}, ()) if counted_case is None else _arithmetic(counted_case)
+    with _kernels_named() if compiled else nullcontext():
+        untraced = measure([subject], device, seconds=UNTRACED_S)  # compiles, if it is to be compiled
+    if untraced.partial:
+        raise KeyboardInterrupt
+    measured = untraced.timings[0]
     ranges = None if compiled else ModuleRanges(case.module)
     with ready(subject), ranges.watching() if ranges else nullcontext():
         for _ in range(WARM_CALLS):
@@ -75,7 +80,6 @@ def trace_torch(subject: Subject, device: Device, counted_case: Case | None, num
     durations = tuple(float(step.end_ns - step.start_ns) for step in found)
     used = middle(durations)
     seen = [visit for index in used for visit in calltree.visits(found[index], ranges)]
-    tree, arithmetic, notes = (None, {}, ()) if counted_case is None else _arithmetic(counted_case)
     if ranges is None:
         arithmetic, notes = {}, (*notes, "compiled: no modules, and no arithmetic or bytes by operator")
     works = _works(seen, len(used), arithmetic, moved)
@@ -98,9 +102,17 @@ def trace_torch(subject: Subject, device: Device, counted_case: Case | None, num
         modules=_modules(seen, len(used), tree, case, moved),
         frames=frames_of(seen, len(used), subject.name),
         machine=look(device.describe(), device.clock, versions("mixbench", "torch", "onnxruntime")),
-        notes=(*case.notes, *notes),
+        notes=(*case.notes, *notes, *untraced.warnings),
     )
     return Recording(trace, profiler)
+
+
+def _kernels_named() -> AbstractContextManager[object]:
+    """Let torch.compile give the kernels that it makes for the CPU a name in the profile; they take a microsecond more."""
+    from torch._inductor import config
+
+    patch: AbstractContextManager[object] = config.patch({"cpp.enable_kernel_profile": True})
+    return patch
 
 
 @contextmanager
@@ -137,6 +149,10 @@ def _arithmetic(case: Case) -> tuple[CostTree, dict[Row, Arithmetic], tuple[str,
     costs = traced_work.Costs()
     with recording() as profiler:
         counted = count(case, costs.listen)
+    if counted.device != case.device:  # meta was refused half-way, and what was heard until then is no part of the count
+        real, costs = case.on("cpu"), traced_work.Costs()
+        with recording() as profiler:
+            count(real, costs.listen)
     roots = calltree.from_profile(events(profiler), device_time=False)
     root = calltree.Node("count", "range", children=roots)
     notes = tuple(f"{item.operator}: {item.calls} calls without a rule, in no FLOPs" for item in counted.uncounted)

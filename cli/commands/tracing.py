@@ -97,7 +97,7 @@ def trace(
     for_torch = {"--train": train, "--weights": weights, "--kwarg": kwarg, "--reparameterised": reparameterised}
     for_torch |= {"--compile": compile, "--channels-last": channels_last}
     for_torch |= {"--dtype": dtype != "float32", "--device": device != "cpu"}
-    _check(model, own, [option for option, given in for_torch.items() if given], weights)
+    _check(names, own, [option for option, given in for_torch.items() if given], weights)
     _check_places(trace_file, tensorboard_dir, (tensorboard or tensorboard_dir is not None) and model not in own)
     specs = {name: resolve(name, options.parse_settings(kwarg)) for name in own}
     inputs = options.parse_inputs(input)
@@ -145,12 +145,16 @@ def trace(
             _serve(folder, port)
 
 
-def _check(model: str, own: list[str], for_torch: list[str], weights: Path | None) -> None:
+def _check(names: list[str], own: list[str], for_torch: list[str], weights: Path | None) -> None:
     """Refuse options that fit none of the models."""
     from ...models.errors import BadInput
 
+    model = names[0]
     if model.endswith(".json"):
         raise BadInput(f"{model!r} is a saved trace, not a model", "mixbench trace MODEL --against FILE.json compares with it")
+    for name in names:
+        if name.endswith(".onnx") and not Path(name).is_file():
+            raise BadInput(f"there is no file {name!r}", "check the path; it is relative to the folder you are in")
     if for_torch and not own:
         raise BadInput(f"{for_torch[0]} is for PyTorch models, and {model!r} is an ONNX file", "leave it out")
     if weights is not None and len(own) > 1:

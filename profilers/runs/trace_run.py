@@ -223,16 +223,19 @@ def read(path: Path) -> Trace:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    hint = "name a file that `mixbench trace -o FILE.json` wrote"
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise BadInput(
-            f"cannot read {str(path)!r}: {error.strerror}", "name a file that `mixbench trace -o FILE.json` wrote"
-        ) from error
+        raise BadInput(f"cannot read {str(path)!r}: {error.strerror}", hint) from error
     try:
-        return TypeAdapter(TraceRun).validate_json(text).trace
+        found = TypeAdapter(TraceRun).validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole file"
-        hint = "name a file that `mixbench trace -o FILE.json` wrote"
         raise BadInput(f"{str(path)!r} is no saved trace: {place}: {first['msg']}", hint) from error
+    if (found.command, found.schema) != ("trace", SCHEMA):
+        raise BadInput(
+            f"{str(path)!r} has schema {found.schema} of {found.command!r}, this reads schema {SCHEMA}", "trace it anew"
+        )
+    return found.trace

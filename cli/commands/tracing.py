@@ -117,8 +117,8 @@ def trace(
     if threads is not None:
         torch.set_num_threads(threads)
 
-    def traced(name: str) -> "Trace":
-        keep = trace_file if name is model else None
+    def traced(name: str, first: bool) -> "Trace":
+        keep = trace_file if first else None
         if name.endswith(".onnx"):
             return onnx_tracing.trace_onnx(Path(name), batch, inputs, threads, steps, keep)
         on_meta = build(specs[name], workload, weights=weights, reparameterised=reparameterised)
@@ -126,18 +126,18 @@ def trace(
         recording = tracing.trace_torch(subject, place, on_meta, steps)
         if keep is not None:
             tracing.write_chrome_trace(recording.profiler, keep)
-        if name is model and folder is not None:
+        if first and folder is not None:
             board.write_folder(subject, place, folder, steps)
         return recording.trace
 
     with _folder(tensorboard_dir, tensorboard) as folder:
         with working(f"tracing {model}"):
-            first = traced(model)
+            found = traced(model, first=True)
         if against is None:
-            run = TraceRun(first)
+            run = TraceRun(found)
         else:
             with working(f"tracing {against}"):
-                run = compared(first, saved or traced(against))
+                run = compared(found, saved or traced(against, first=False))
         emit.emit(
             run, how, output, lambda: trace_view.tables(run, depth, top), lambda: trace_view.rows(run), lambda: flame.page(run)
         )

@@ -98,6 +98,11 @@ class ModuleRanges:
         """The module whose forward call made the autograd node of this number; the model's own for gradient accumulators."""
         return "" if sequence < 0 else self._running[bisect.bisect_right(self._marks, sequence) - 1]
 
+    def abandon(self) -> None:
+        """Close what an interrupted call has left open: hooks run after errors, but not after Ctrl-C."""
+        while self._open:
+            self._open.pop()[1].__exit__(None, None, None)
+
     def _entering(self, name: str, label: str) -> Callable[..., None]:
         def enter(*_: Any) -> None:
             opened = record_function(label)

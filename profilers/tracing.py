@@ -73,7 +73,7 @@ def trace_torch(subject: Subject, device: Device, counted_case: Case | None, num
         for _ in range(WARM_CALLS):
             subject.call()
         with recording(record_shapes=True) as profiler:
-            run_steps(subject, device, number)
+            run_steps(subject, device, number, ranges)
         moved = {} if ranges is None else _bytes(subject, device, ranges)
     on_device = device.kind != "cpu"
     found = calltree.steps(calltree.from_profile(events(profiler), on_device))
@@ -129,18 +129,24 @@ def ready(subject: Subject) -> Iterator[None]:
         ) from error
 
 
-def run_steps(subject: Subject, device: Device, number: int) -> None:
+def run_steps(subject: Subject, device: Device, number: int, ranges: ModuleRanges | None = None) -> None:
+    """Call a subject so many times, each within a range that says which step it is."""
     for index in range(number):
         with record_function(f"{calltree.STEP}{index}"):
-            subject.call()
-            device.synchronise()
+            try:
+                subject.call()
+                device.synchronise()
+            except BaseException:
+                if ranges:
+                    ranges.abandon()
+                raise
 
 
 def _bytes(subject: Subject, device: Device, ranges: ModuleRanges) -> dict[Key, Bytes]:
     with TemporaryDirectory(prefix="mixbench-") as folder:
         path = Path(folder) / "execution.json"
         with recording_execution(path):
-            run_steps(subject, device, 1)
+            run_steps(subject, device, 1, ranges)
         (step,) = calltree.steps(calltree.from_execution_trace(path))
     return traced_work.bytes_moved(calltree.visits(step, ranges))
 

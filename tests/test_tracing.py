@@ -256,6 +256,22 @@ def test_hooks_are_gone_after_a_trace_and_after_a_failure(net: Path) -> None:
     assert not any(module._forward_hooks for module in failing.module.modules())
 
 
+def test_ctrl_c_within_a_traced_call_leaves_nothing_open(net: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    case = build(f"{net}:Net", device="cpu")
+    subject = torch_subject(case)
+    calls = iter(range(10_000))
+
+    def interrupt(*_: Any) -> None:
+        if torch.autograd.profiler._is_profiler_enabled and next(calls) == 2:
+            raise KeyboardInterrupt
+
+    case.module.get_submodule("block.1").register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        tracing.trace_torch(subject, find("cpu"), None, 5)
+    assert capfd.readouterr() == ("", "")
+    assert not case.module._forward_hooks
+
+
 def test_the_chrome_trace_has_the_modules_as_ranges(net: Path, tmp_path: Path) -> None:
     recording = recorded(net, mode="train")
     with pytest.raises(BadInput, match="cannot write"):

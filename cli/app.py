@@ -22,7 +22,7 @@ def create() -> "typer.Typer":
     """The Typer application. Its order is the order of the help, which is a design decision and so kept by hand."""
     import typer
 
-    from .commands import doctor, flops, info, models, timing
+    from .commands import doctor, flops, info, models, timing, tracing
     from .options import Debug, Version
 
     app = typer.Typer(
@@ -44,6 +44,7 @@ def create() -> "typer.Typer":
         ("Look", "doctor", doctor.doctor),
         ("Count", "flops", flops.flops),
         ("Measure", "time", timing.time),
+        ("Measure", "trace", tracing.trace),
     ):
         # The last paragraph of a command's docstring is its examples, which Typer wants as the epilog.
         text, _, examples = (command.__doc__ or "").rpartition("Examples:")

@@ -9,7 +9,7 @@ import typer
 from pydantic import TypeAdapter
 
 from mixbench.cli.app import create
-from mixbench.profilers.runs import run, timing_run
+from mixbench.profilers.runs import run, timing_run, trace_run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,7 +36,11 @@ def _command(name: str, command: Any) -> Iterator[str]:
     yield from ("", "```sh", *examples, "```", "")
 
 
-RECORDS = {"flops": (run.Run, run.SCHEMA), "time": (timing_run.TimeRun, timing_run.SCHEMA)}
+RECORDS = {
+    "flops": (run.Run, run.SCHEMA),
+    "time": (timing_run.TimeRun, timing_run.SCHEMA),
+    "trace": (trace_run.TraceRun, trace_run.SCHEMA),
+}
 
 
 def json_schema(command: str) -> str:

@@ -75,15 +75,23 @@ class Count:
         return 1 - missed / calls if calls else 1.0
 
 
-def count(case: Case) -> Count:
+Listener = Callable[[Cost], None]
+"""Is told the cost of each operator right after it ran, before its caller goes on."""
+
+
+def count(case: Case, listener: Listener | None = None) -> Count:
     """Count a case on its device, or on the CPU with real values when the model cannot run on meta.
+
+    Args:
+        listener: is told of each operator; where meta fails it hears the part that ran, and then the whole run on the CPU.
 
     Raises:
         BadInput: when the model fails on its inputs.
         CannotMeasure: when it needs real values and does not fit into memory.
     """
     try:
-        return count_call(case.module, *case.args, train=case.workload.mode == "train", notes=case.notes, **case.kwargs)
+        train = case.workload.mode == "train"
+        return count_call(case.module, *case.args, train=train, notes=case.notes, listener=listener, **case.kwargs)
     except MixbenchError:
         raise
     except Exception as refusal:
@@ -93,7 +101,7 @@ def count(case: Case) -> Count:
             real = case.on("cpu")
             notes = (*real.notes, f"counted on real CPU tensors, since meta tensors fail: {first_line(refusal)}")
             train = real.workload.mode == "train"
-            return count_call(real.module, *real.args, train=train, notes=notes, **real.kwargs)
+            return count_call(real.module, *real.args, train=train, notes=notes, listener=listener, **real.kwargs)
         except MixbenchError as error:
             error.hint = error.hint or f"on meta tensors it fails too: {first_line(refusal)}"
             raise
@@ -106,7 +114,14 @@ def _failed(case: Case, error: Exception) -> BadInput:
     return BadInput(f"{case.spec.name} fails on {sizes}: {first_line(error)}", "check --input; --debug shows the traceback")
 
 
-def count_call(module: nn.Module, *args: Any, train: bool = False, notes: tuple[str, ...] = (), **kwargs: Any) -> Count:
+def count_call(
+    module: nn.Module,
+    *args: Any,
+    train: bool = False,
+    notes: tuple[str, ...] = (),
+    listener: Listener | None = None,
+    **kwargs: Any,
+) -> Count:
     """Count one call ``module(*args, **kwargs)`` where its tensors lie: meta, fake or real.
 
     Args:
@@ -118,7 +133,7 @@ def count_call(module: nn.Module, *args: Any, train: bool = False, notes: tuple[
     """
     module = getattr(module, "_orig_mod", module)  # a compiled module hides its operators, its original shows them
     names = {id(child): name for name, child in module.named_modules()}
-    watch = _Watch()
+    watch = _Watch(listener)
     with ExitStack() as stack:
         stack.enter_context(_decomposed())
         stack.enter_context(_followed(module, names, watch))
@@ -139,7 +154,8 @@ def count_call(module: nn.Module, *args: Any, train: bool = False, notes: tuple[
 class _Watch:
     """What has been seen so far: for each module and operator, the calls and their cost."""
 
-    def __init__(self) -> None:
+    def __init__(self, listener: Listener | None = None) -> None:
+        self.listener = listener
         self.seen: dict[tuple[str, str, str], tuple[int, Cost]] = {}
         self.calls: dict[str, int] = {}
         self.stack = [ROOT]
@@ -183,6 +199,8 @@ class _Watch:
         calls, total = self.seen.get(key, (0, FREE))
         self.seen[key] = (calls + 1, total + cost)
         self.spent[self.backward] += cost
+        if self.listener:
+            self.listener(cost)
 
 
 class _OperatorWatch(meta.CheapDispatchMode):

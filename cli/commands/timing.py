@@ -75,7 +75,7 @@ def time(
     from ..console import quick_imports
     from ..views import emit, timing_view
 
-    how = emit.choose(json, csv, output, pictures=True)
+    how = emit.choose(json, csv, output, drawn=("png", "svg"))
     settings_given = options.parse_settings(kwarg)
     specs = [Path(model) if model.endswith(".onnx") else resolve(model, settings_given) for model in models]
     workload = Workload(options.parse_inputs(input), None, dtype, "train" if train else "eval")

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,20 +17,19 @@ from ..console import drop_stdout, show
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-Format = Literal["table", "json", "csv", "png", "svg"]
+Format = Literal["table", "json", "csv", "png", "svg", "html"]
 Tables = Callable[[], Iterable["RenderableType"]]
 Rows = Callable[[], Iterable[Mapping[str, Any]]]
-Draw = Callable[[str], bytes]
+Draw = Callable[[str], bytes | str]
 
 _SUFFIXES: dict[str, Format] = {".json": "json", ".csv": "csv", ".txt": "table"}
-_PICTURES: dict[str, Format] = {".png": "png", ".svg": "svg"}
 
 
-def choose(as_json: bool, as_csv: bool, output: Path | None, pictures: bool = False) -> Format:
+def choose(as_json: bool, as_csv: bool, output: Path | None, drawn: Sequence[Format] = ()) -> Format:
     """The format that the flags and the file's suffix ask for; a file that can't be written is refused before any work.
 
     Args:
-        pictures: whether the command can draw its record.
+        drawn: pictures and pages that the command makes, asked for by a file's suffix.
 
     Raises:
         BadInput: when they contradict each other, or the file can't be written.
@@ -40,16 +39,16 @@ def choose(as_json: bool, as_csv: bool, output: Path | None, pictures: bool = Fa
     asked: Format | None = "json" if as_json else "csv" if as_csv else None
     if output is None or str(output) == "-":
         return asked or "table"
-    _check_writable(output)
+    check_writable(output)
     if asked:
         return asked
-    known = _SUFFIXES | (_PICTURES if pictures else {})
+    known = _SUFFIXES | {f".{kind}": kind for kind in drawn}
     if output.suffix not in known:
         raise BadInput(f"{str(output)!r} does not say its format", f"end it in {', '.join(known)}, or add --json or --csv")
     return known[output.suffix]
 
 
-def _check_writable(output: Path) -> None:
+def check_writable(output: Path) -> None:
     if output.is_dir():
         raise BadInput(f"{str(output)!r} is a folder", "name a file in it")
     if not output.parent.is_dir():
@@ -59,18 +58,19 @@ def _check_writable(output: Path) -> None:
 
 
 def emit(record: Any, how: Format, output: Path | None, tables: Tables, rows: Rows, draw: Draw | None = None) -> None:
-    """Write a record as JSON, or what its views make of it, to stdout or to a file; a picture goes beside the table.
+    """Write a record as JSON, or what its views make of it, to stdout or to a file; beside a picture the table is printed.
 
     Args:
         record: a dataclass; its JSON is its fields.
         tables: makes what a person reads.
         rows: makes the lines of the CSV file, all with the same keys.
-        draw: makes a picture of the kind that it is given.
+        draw: makes a picture or page of the kind that it is given.
     """
-    if draw is not None and how in _PICTURES.values():
+    if draw is not None and how not in _SUFFIXES.values():
         assert output is not None, "choose() gives a picture's format for a file only"
         write_whole(output, draw(how))
-        _print(record, "table", tables, rows)
+        if how != "html":  # a page holds the tables as well
+            _print(record, "table", tables, rows)
     elif output is None or str(output) == "-":
         _print(record, how, tables, rows)
     else:

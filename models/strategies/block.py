@@ -1,7 +1,7 @@
 """Attention of some queries to some keys, with what it takes to merge it with the rest, and its gradients.
 
 Shapes: q (B, H, L, D), k and v (B, G, S, D) with G dividing H; outputs (B, H, L, D) in the inputs' dtype; the log of the sum
-of exponentials, lse, (B, H, L) in float32, or float64 for float64 (*wide* below): in 16 bits it loses the accuracy of the merge.
+of exponentials, lse, (B, H, L) *wide*, that is in float32, or float64 for float64: in 16 bits a merge loses its accuracy.
 
 Fused operators that give lse are private in torch. They are used behind a trial on the device at hand, which compares them
 with the plain formulas here, and the plain formulas answer where they fail it. Traps of the CPU one (torch 2.13): an empty

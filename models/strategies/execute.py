@@ -108,6 +108,12 @@ class State:
 
         return State(again(self.home), again(self.gathered))
 
+    def keep(self, layout: list[tuple[str, Tokens, Heads, list[str]]], tensors: list[Tensor]) -> None:
+        """Put back gathered rows: for each family its tokens, heads and tensors' names, and the tensors in that order."""
+        rest = iter(tensors)
+        for family, tokens, heads, names in layout:
+            self.gathered[family] = Rows(tokens, heads, {name: next(rest) for name in names})
+
     def start_backward(self, do: Tensor) -> None:
         """Take the output's gradient; outputs go back to the inputs' dtype, in which delta is the public operator's."""
         for rows in (self.home["q"], *([self.gathered["q"]] if "q" in self.gathered else [])):
@@ -168,6 +174,7 @@ class Executor:
             timeline: gets (operation, start, end) in ns of the monotonic clock; on a GPU, of the moments of issue.
         """
         run = _Run(self, state, mode)
+        passing = {KINDS[op.into.kind].family for op in self.program if isinstance(op, Gather) and not op.keep}
         for index, op in enumerate(self.program):
             start = time.perf_counter_ns() if timeline is not None else 0
             yield from run.do(op)
@@ -176,6 +183,8 @@ class Executor:
             if timeline is not None:
                 timeline.append((op, start, time.perf_counter_ns()))
         yield from run.finish()
+        for family in passing:
+            state.gathered.pop(family, None)
 
 
 def _rows_key(piece: Piece) -> tuple[str, Tokens, Heads, int]:

@@ -11,12 +11,9 @@ its local tensors hold them, so that masks, rotary positions and the way back ne
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..errors import BadInput
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 LAYOUTS = ("contiguous", "zigzag", "striped")
 Tokens = tuple[range, ...]
@@ -203,26 +200,3 @@ def pairs(queries: Tokens, keys: Tokens, causal: bool) -> int:
 def positions(tokens: Tokens) -> list[int]:
     """The place in the sequence of every token of a share, in local order: what rotary embeddings have to turn by."""
     return [place for part in tokens for place in part]
-
-
-def shard(x: "Tensor", tokens: Tokens, dim: int = 2) -> "Tensor":
-    """A rank's share of a whole tensor, along its token dimension."""
-    return (
-        x.new_empty(0).reshape([0 if d == dim % x.ndim else n for d, n in enumerate(x.shape)])
-        if not tokens
-        else _cat([x[(slice(None),) * (dim % x.ndim) + (slice(part.start, part.stop, part.step),)] for part in tokens], dim)
-    )
-
-
-def _cat(parts: list["Tensor"], dim: int) -> "Tensor":
-    import torch
-
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
-
-
-def unshard(parts: Sequence["Tensor"], shares: Sequence[Tokens], dim: int = 2) -> "Tensor":
-    """The whole tensor from every rank's share: the inverse of `shard`."""
-    import torch
-
-    order = torch.tensor([place for share in shares for place in positions(share)], device=parts[0].device)
-    return torch.cat(list(parts), dim).index_select(dim, order.argsort())

@@ -61,7 +61,7 @@ KINDS = {
     # A partial result, to be merged; and one that is complete, to be put in its place.
     "o": Kind("q", (_LSE, Field("out")), result=True),
     "out": Kind("q", (Field("out"),), result=True, home=True),
-    # What a rank needs to differentiate for foreign queries. delta, the sum over D of dO O, stands for the output: D times less.
+    # What it takes to differentiate for foreign queries; delta, the sum over D of dO O, stands for the output: D times less.
     "bundle": Kind("q", (_LSE, _DELTA, Field("q"), Field("do"))),
     "do": Kind("q", (Field("do"),)),
     # Partial gradients, summed wide; and complete ones.

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .execute import Executor, Message, Mode, State, Timeline, rows_of
-from .layout import shard, unshard
 from .plan import Account, Plan, Recv, Sizes
+from .shards import shard, unshard
 
 
 class Table:
@@ -85,7 +85,7 @@ class Game:
         Raises:
             RuntimeError: when all wait for one another.
         """
-        lines = timelines or [None] * len(states)
+        lines: Sequence[Timeline | None] = timelines or [None] * len(states)
         runs: dict[int, Iterator[None]] = {
             rank: executor.run(state, mode, line)
             for rank, (executor, state, line) in enumerate(zip(self.executors[backward], states, lines, strict=True))

@@ -192,7 +192,7 @@ class _Rank:
     def move_keys(self, hop: int, step: int) -> Iterator[Op]:
         travel, node, place = self.travel, self.node, self.place
         if hop + 1 < travel.nodes:
-            for tokens, owner, hops in travel.held(node, place, hop + 1):
+            for tokens, owner, _ in travel.held(node, place, hop + 1):
                 way = self.way(owner, tokens)
                 yield Recv(step, self.kv(tokens), self.column(node - way), self.channel(way))
         here = travel.held(node, place, hop) if hop else self.own_kv()

@@ -43,7 +43,7 @@ class Transport(Protocol):
         """Start a message, without waiting for anything."""
 
     def flush(self) -> None:
-        """No further message belongs together with those that were posted: computation follows."""
+        """No further message belongs together with those that were posted: computation follows, or another step."""
 
     def done(self, message: Message) -> bool:
         """True when it is done; a transport between processes waits until it is."""
@@ -174,9 +174,13 @@ class Executor:
             timeline: gets (operation, start, end) in ns of the monotonic clock; on a GPU, of the moments of issue.
         """
         run = _Run(self, state, mode)
+        step = 0
         passing = {KINDS[op.into.kind].family for op in self.program if isinstance(op, Gather) and not op.keep}
         for index, op in enumerate(self.program):
             start = time.perf_counter_ns() if timeline is not None else 0
+            if op.step != step:
+                self.transport.flush()
+                step = op.step
             yield from run.do(op)
             for key in self.last_uses.get(index, ()):
                 run.foreign.pop(key, None)  # its gradients may be as large as all messages
@@ -370,6 +374,8 @@ class _Run:
                 for stretch in stretches(part):
                     whole.view(name, stretch).copy_(rows.view(name, stretch))
         self.state.gathered[family] = whole
+        for part in op.parts:
+            self.foreign.pop(_rows_key(part), None)  # else a chunk that happens to be of the same tokens would be found there
 
     def keep(self, piece: Piece) -> None:
         family = KINDS[piece.kind].family

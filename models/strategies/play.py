@@ -4,14 +4,14 @@ A message is copied when both its send and its receive were posted, never earlie
 between processes does so here, and is told.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .execute import Executor, Message, Mode, State, Timeline, rows_of
+from .execute import Executor, Message, Mode, State, Timeline, Transport, rows_of
 from .plan import Account, Plan, Recv, Sizes
 from .shards import shard, unshard
 
@@ -57,9 +57,16 @@ class Seat:
 
 
 class Game:
-    """The executors of all ranks of a plan, forward and backward, with buffers that stay."""
+    """The executors of all ranks of a plan, forward and backward, with buffers that stay; ``seat`` is their transport."""
 
-    def __init__(self, plan: Plan, sizes: Sizes, dtype: torch.dtype, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        sizes: Sizes,
+        dtype: torch.dtype,
+        device: torch.device | None = None,
+        seat: Callable[[Table, int], Transport] = Seat,
+    ) -> None:
         self.plan, self.sizes = plan, sizes
         self.table = Table()
         self.executors: tuple[list[Executor], list[Executor]] = ([], [])
@@ -70,7 +77,7 @@ class Game:
                     return plan.tags[backward, source, target, piece]
 
                 place = device or torch.device("cpu")
-                executor = Executor(program, rank, plan.degree, sizes, dtype, place, tag, Seat(self.table, rank))
+                executor = Executor(program, rank, plan.degree, sizes, dtype, place, tag, seat(self.table, rank))
                 self.executors[backward].append(executor)
 
     def run(

@@ -21,15 +21,27 @@ if TYPE_CHECKING:
 
 
 class Registry:
-    """Entries of one kind: the Python files of ``package`` and the entry points of ``group``."""
+    """Entries of one kind: the Python files of ``package`` and the entry points of ``group``.
 
-    def __init__(self, kind: str, package: str, attribute: str, group: str, vocabulary: Mapping[str, Any]) -> None:
+    ``listing`` tells the user of a wrong name how to see all.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        attribute: str,
+        group: str,
+        vocabulary: Mapping[str, Any],
+        listing: str = "`mixbench models` lists all",
+    ) -> None:
         self.kind = kind
+        self.listing = listing
         self._package = package
         self._attribute = attribute
         self._group = group
         self._vocabulary = dict(vocabulary)
-        self._folder = Path(__file__).parent / package
+        self._folder = Path(__file__).parent.joinpath(*package.split("."))
 
     def names(self) -> list[str]:
         """Every entry's name, sorted; nothing is imported."""
@@ -71,7 +83,7 @@ class Registry:
 
         near = difflib.get_close_matches(name, among or self.names(), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        return BadInput(f"no {self.kind} named {name!r}", f"{hint}`mixbench models` lists all")
+        return BadInput(f"no {self.kind} named {name!r}", hint + self.listing)
 
     @cache  # noqa: B019 - registries live as long as the process
     def _files(self) -> dict[str, Path]:

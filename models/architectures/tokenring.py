@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spec import Family, Published, TensorSpec, Variant
+from ..strategies.block import merge_partial_attention, partial_attention
 
 FAMILY = Family(
     title="TokenRing",
@@ -64,41 +65,6 @@ __all__ = [
     "partial_attention",
     "token_ring_attention",
 ]
-
-
-def partial_attention(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Attention of some queries to some of the keys, with what is needed to merge it with the rest.
-
-    Args:
-        q: (B, H, L, D).
-        k, v: (B, G, S, D); each key and value head serves H / G query heads.
-        blocked: (L, S) bool, True where a query must not see a key.
-
-    Returns:
-        The normalised output (B, H, L, D) in q's dtype, and the log of the sum of exponentials (B, H, L), in float32 at
-        least: in 16 bits it loses the accuracy of the merge. A query that sees nothing has output 0 and -inf.
-    """
-    wide = torch.promote_types(q.dtype, torch.float32)
-    group = q.shape[1] // k.shape[1]
-    k, v = (t if group == 1 else t.repeat_interleave(group, dim=1) for t in (k, v))
-    scores = (q @ k.mT).to(wide) * q.shape[-1] ** -0.5
-    if blocked is not None:
-        scores = scores.masked_fill(blocked, -torch.inf)
-    lse = scores.logsumexp(dim=-1)
-    # exp(-inf - -inf) would be NaN for a query that sees nothing.
-    weights = (scores - lse.masked_fill(lse == -torch.inf, 0).unsqueeze(-1)).exp()
-    return weights.to(q.dtype) @ v, lse
-
-
-def merge_partial_attention(out: Tensor, lse: Tensor, other: Tensor, other_lse: Tensor) -> tuple[Tensor, Tensor]:
-    """Two partial results over disjoint keys become one over their union: the weights are a softmax of the two lse.
-
-    Args and returns: outputs (B, H, L, D) and lse (B, H, L), as `partial_attention` gives them. Associative up to rounding.
-    """
-    joint = torch.logaddexp(lse, other_lse)
-    share = (other_lse - joint.masked_fill(joint == -torch.inf, 0)).exp().unsqueeze(-1)
-    wide = torch.promote_types(out.dtype, lse.dtype)
-    return torch.lerp(out.to(wide), other.to(wide), share.to(wide)), joint
 
 
 def token_ring_attention(q: Tensor, k: Tensor, v: Tensor, degree: int, causal: bool = False) -> Tensor:

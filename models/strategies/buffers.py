@@ -1,0 +1,60 @@
+"""Where a program's messages lie in memory: one block of bytes for each, laid out once and used again at every run.
+
+A message is its fields one after the other, the wide ones first so that every field is aligned; there is no header. Two pieces
+share a slot when the last step of the first lies before the first step of the second, so memory is bounded by what is under
+way at once, not by the number of steps.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .block import wide
+from .plan import KINDS, Attend, Gather, Grad, Keep, Merge, Op, Piece, Program, Recv, Send, Sizes
+
+
+def pieces_of(op: Op) -> Iterator[Piece]:
+    """The pieces that an operation speaks of."""
+    match op:
+        case Recv() | Send() | Merge() | Keep():
+            yield op.piece
+        case Attend() | Grad():
+            yield op.q
+            yield op.kv
+        case Gather():
+            yield op.into
+            yield from op.parts
+
+
+def slots(program: Program, sizes: Sizes) -> tuple[dict[Piece, int], list[int]]:
+    """The slot of every piece that is sent or received, and the slots' sizes in bytes."""
+    messages = {op.piece: op.step for op in reversed(program) if isinstance(op, Recv | Send)}
+    last = {piece: op.step for op in program for piece in pieces_of(op) if piece in messages}
+    places: dict[Piece, int] = {}
+    room: list[int] = []
+    busy_until: list[int] = []
+    for piece, born in sorted(messages.items(), key=lambda item: item[1]):
+        need = piece.bytes(sizes)
+        for slot, size in enumerate(room):
+            if size == need and busy_until[slot] < born:
+                break
+        else:
+            slot = len(room)
+            room.append(need)
+            busy_until.append(0)
+        places[piece], busy_until[slot] = slot, last[piece]
+    return places, room
+
+
+def fields(buffer: Tensor, piece: Piece, sizes: Sizes, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The tensors of a message: views of its bytes."""
+    heads, rows = piece.heads[1] - piece.heads[0], sum(map(len, piece.tokens))
+    found, offset = {}, 0
+    for part in KINDS[piece.kind].fields:
+        shape = (sizes.batch, heads, rows) if part.per_row else (sizes.batch, heads, rows, sizes.head_dim)
+        kind = wide(dtype) if part.wide else dtype
+        size = sizes.batch * heads * rows * (1 if part.per_row else sizes.head_dim) * kind.itemsize
+        found[part.name] = buffer[offset : offset + size].view(kind).view(shape)
+        offset += size
+    return found

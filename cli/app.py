@@ -22,7 +22,7 @@ def create() -> "typer.Typer":
     """The Typer application. Its order is the order of the help, which is a design decision and so kept by hand."""
     import typer
 
-    from .commands import doctor, flops, info, models
+    from .commands import doctor, flops, info, models, scaling
     from .options import Debug, Version
 
     app = typer.Typer(
@@ -43,6 +43,7 @@ def create() -> "typer.Typer":
         ("Look", "info", info.info),
         ("Look", "doctor", doctor.doctor),
         ("Count", "flops", flops.flops),
+        ("Measure", "scale", scaling.scale),
     ):
         # The last paragraph of a command's docstring is its examples, which Typer wants as the epilog.
         text, _, examples = (command.__doc__ or "").rpartition("Examples:")

@@ -5,7 +5,8 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -36,10 +37,19 @@ def drop_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def silence() -> None:
+    """Say nothing more, on either channel: another process speaks for this one."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(nothing, stream.fileno())
+
+
 @contextmanager
 def quick_imports() -> Iterator[None]:
     """Import torch without the garbage collector going through it again and again: a tenth faster; then collect again."""
     gc.disable()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # stderr is ours; torch's C++ part notes there what concerns nobody
     try:
         yield
     finally:
@@ -65,3 +75,36 @@ def working(task: str) -> Iterator[None]:
     finally:
         timer.cancel()
         status.stop()
+
+
+@contextmanager
+def bar(task: str) -> Iterator[Callable[[str, float], None]]:
+    """A progress bar that appears after two seconds, on a terminal; gone when done. It is given what is done, and the share."""
+    if not sys.stderr.isatty():
+        yield lambda text, share: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    # No thread of its own draws it: nothing may run beside what is being timed.
+    progress = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
+    number = progress.add_task(escape(task), total=1.0)
+    begin = time.monotonic()
+
+    def update(text: str, share: float) -> None:
+        progress.update(number, description=escape(text), completed=share)
+        if time.monotonic() - begin > _PATIENCE_S:
+            progress.start()
+            progress.refresh()
+
+    try:
+        yield update
+    finally:
+        progress.stop()

@@ -10,7 +10,7 @@ from ..models.errors import BadInput
 if TYPE_CHECKING:
     from ..models.spec import TensorSpec
 
-MODEL, WORKLOAD, OUTPUT = "Model", "Workload", "Output"
+MODEL, WORKLOAD, MEASUREMENT, OUTPUT = "Model", "Workload", "Measurement", "Output"
 
 
 def _show_version(value: bool) -> None:
@@ -53,6 +53,20 @@ def parse_settings(words: list[str] | None) -> dict[str, Any]:
     return settings
 
 
+def parse_batches(text: str | None) -> list[int | None]:
+    """``1,8,32`` as numbers; None, the model's own batch, where nothing is asked for.
+
+    Raises:
+        BadInput: when it is no list of positive numbers.
+    """
+    if text is None:
+        return [None]
+    words = text.split(",")
+    if not all(word.strip().isdecimal() and int(word) for word in words):
+        raise BadInput(f"--batch {text!r} is no list of sizes", "write one, or several with commas: --batch 1,8,32")
+    return list(dict.fromkeys(int(word) for word in words))
+
+
 def parse_inputs(words: list[str] | None) -> tuple["TensorSpec", ...]:
     """The shapes that ``--input`` gives, in order."""
     from ..models.spec import TensorSpec
@@ -70,6 +84,15 @@ Models = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="A name from `mixbench models`, path/to/file.py:factory, or package.module:factory.",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
+]
+Runnables = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL",
+        help="As for `mixbench flops`, or an .onnx file.",
         autocompletion=complete_model,
         show_default=False,
     ),
@@ -113,6 +136,31 @@ Train = Annotated[
     bool,
     typer.Option("--train", metavar="", help="Forward and backward in train mode.", rich_help_panel=WORKLOAD),
 ]
+Batches = Annotated[
+    str | None,
+    typer.Option(
+        "--batch", metavar="N[,N...]", help="Sizes of the first dimension, one after the other.", rich_help_panel=WORKLOAD
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="NAME", help="cpu, cuda, mps, xpu, or what torch has.", rich_help_panel=MEASUREMENT),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        help="Threads of one operator, on as many cores; torch's own number if not given.",
+        rich_help_panel=MEASUREMENT,
+    ),
+]
+Compile = Annotated[bool, typer.Option("--compile", metavar="", help="Through torch.compile.", rich_help_panel=MEASUREMENT)]
+ChannelsLast = Annotated[
+    bool,
+    typer.Option("--channels-last", metavar="", help="That memory format for weights and images.", rich_help_panel=MEASUREMENT),
+]
 Json = Annotated[
     bool, typer.Option("--json", metavar="", help="Print one JSON document and nothing else.", rich_help_panel=OUTPUT)
 ]
@@ -123,7 +171,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Write to a file instead; .json and .csv say which format, - is the screen.",
+        help="Write to a file; .json, .csv, .txt, or .png and .svg for a picture, say which format; - is the screen.",
         rich_help_panel=OUTPUT,
     ),
 ]

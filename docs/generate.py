@@ -9,7 +9,7 @@ import typer
 from pydantic import TypeAdapter
 
 from mixbench.cli.app import create
-from mixbench.profilers.runs.run import SCHEMA, Run
+from mixbench.profilers.runs import run, scale_run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,21 +36,26 @@ def _command(name: str, command: Any) -> Iterator[str]:
     yield from ("", "```sh", *examples, "```", "")
 
 
-def flops_schema() -> str:
-    """The JSON Schema of ``mixbench flops --json``."""
-    schema = TypeAdapter(Run).json_schema(mode="serialization")
+RECORDS = {"flops": (run.Run, run.SCHEMA), "scale": (scale_run.ScaleRun, scale_run.SCHEMA)}
+
+
+def json_schema(command: str) -> str:
+    """The JSON Schema of what a command's ``--json`` prints."""
+    record, number = RECORDS[command]
+    schema = TypeAdapter(record).json_schema(mode="serialization")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = f"mixbench flops --json, schema {SCHEMA}"
-    schema["properties"]["schema"] = {"const": SCHEMA}
+    schema["title"] = f"mixbench {command} --json, schema {number}"
+    schema["properties"]["schema"] = {"const": number}
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
 
 
 def pages() -> dict[Path, str]:
     """Every generated file and its text."""
-    return {
-        ROOT / "docs" / "cli.md": cli_page(),
-        ROOT / "profilers" / "runs" / f"flops-{SCHEMA}.schema.json": flops_schema(),
+    schemas = {
+        ROOT / "profilers" / "runs" / f"{command}-{number}.schema.json": json_schema(command)
+        for command, (_, number) in RECORDS.items()
     }
+    return {ROOT / "docs" / "cli.md": cli_page(), **schemas}
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from ..models.errors import CannotMeasure, MixbenchError, first_line
+from .machine import usable_cores
 from .workers import LOOPBACK, Step, World, backend, find_function, loopback_interface, take_device
 
 _LOOK_S, _CULPRIT_S, _SILENT_S = 0.3, 1.0, 1.5
@@ -42,16 +43,27 @@ _LOST = (
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A process's place in a world that exists. ``hosts_store``: whether rank 0 itself has to open the meeting point."""
+    """A process's place in a world that exists.
+
+    Attributes:
+        by: who started it.
+        local_rank, local_degree: the same among the ranks of this machine, or of this agent.
+        hosts_store: whether rank 0 itself has to open the meeting point.
+    """
 
     by: str
     rank: int
     degree: int
     local_rank: int
-    one_machine: bool
+    local_degree: int
     host: str
     port: int
     hosts_store: bool
+
+    @property
+    def one_machine(self) -> bool:
+        """Whether all ranks are known to be here."""
+        return self.local_degree == self.degree
 
 
 def joined(env: Mapping[str, str] = os.environ) -> Joined | None:
@@ -64,20 +76,21 @@ def joined(env: Mapping[str, str] = os.environ) -> Joined | None:
         if "RANK" in env and "WORLD_SIZE" in env and "MASTER_ADDR" in env:
             rank, degree = int(env["RANK"]), int(env["WORLD_SIZE"])
             local = int(env.get("LOCAL_RANK", rank))
-            alone = int(env.get("LOCAL_WORLD_SIZE", 0)) == degree
+            local_degree = int(env.get("LOCAL_WORLD_SIZE", 1))
             # torchrun's agent keeps the store itself; by the variables alone it is rank 0's to open.
             hosts = env.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
             by = "torchrun" if "TORCHELASTIC_RUN_ID" in env else "RANK and WORLD_SIZE"
-            return Joined(by, rank, degree, local, alone, env["MASTER_ADDR"], int(env["MASTER_PORT"]), hosts)
+            return Joined(by, rank, degree, local, local_degree, env["MASTER_ADDR"], int(env["MASTER_PORT"]), hosts)
         degree = int(env.get("SLURM_STEP_NUM_TASKS", env.get("SLURM_NTASKS", 1)))
         if "SLURM_PROCID" in env and degree > 1:
             alone = int(env.get("SLURM_STEP_NUM_NODES", env.get("SLURM_NNODES", 1))) == 1
+            local_degree = degree if alone else int(re.split(r"\D", env.get("SLURM_STEP_TASKS_PER_NODE", "1"))[0])
             host = env.get("MASTER_ADDR") or (LOOPBACK if alone else _first_host(env.get("SLURM_STEP_NODELIST", "")))
             # All tasks of a step know its job's and its own number, and so the same port without asking one another.
             number = 97 * int(env.get("SLURM_JOB_ID", 0)) + int(env.get("SLURM_STEP_ID", 0))
             port = int(env.get("MASTER_PORT", 20000 + number % 10000))
             rank = int(env["SLURM_PROCID"])
-            return Joined("SLURM", rank, degree, int(env.get("SLURM_LOCALID", rank)), alone, host, port, True)
+            return Joined("SLURM", rank, degree, int(env.get("SLURM_LOCALID", rank)), local_degree, host, port, True)
     except (KeyError, ValueError) as error:
         raise CannotMeasure(
             f"the world's variables are incomplete: {first_line(error)}", "start it by torchrun or srun"
@@ -109,7 +122,9 @@ class _State:
 _STATE = _State()
 
 
-def run_in_joined_world(place: Joined, function: str, degree: int, payload: Any, timeout_s: float, device: str) -> list[Any]:
+def run_in_joined_world(
+    place: Joined, function: str, degree: int, payload: Any, timeout_s: float, cores_per_rank: int, device: str
+) -> list[Any]:
     """`ranks.launch` in a joined world: its first ``degree`` ranks work, the others wait; all get all results.
 
     Raises:
@@ -120,6 +135,7 @@ def run_in_joined_world(place: Joined, function: str, degree: int, payload: Any,
     if degree > place.degree:
         raise CannotMeasure(f"this world has {place.degree} ranks, {degree} are asked", "let torchrun or SLURM start more")
     if _STATE.store is None:
+        _settle(place, cores_per_rank, device)
         _enter(place, timeout_s, device)
     _STATE.launches += 1
     watch = _Watch(place, timeout_s, f"launch-{_STATE.launches}")
@@ -142,6 +158,18 @@ def run_in_joined_world(place: Joined, function: str, degree: int, payload: Any,
     return results[:degree]
 
 
+def _settle(place: Joined, cores_per_rank: int, device: str) -> None:
+    """Take one's device, or cores of one's own, unless whoever started the ranks has dealt them out (SLURM does)."""
+    import torch
+
+    take_device(device, place.local_rank)
+    torch.set_num_threads(cores_per_rank)
+    cores = usable_cores()
+    if place.one_machine and hasattr(os, "sched_setaffinity") and len(cores) >= place.degree * cores_per_rank:
+        first = place.rank * cores_per_rank
+        os.sched_setaffinity(0, cores[first : first + cores_per_rank])
+
+
 def _enter(place: Joined, timeout_s: float, device: str) -> None:
     """Meet the other ranks."""
     from torch import distributed
@@ -150,7 +178,6 @@ def _enter(place: Joined, timeout_s: float, device: str) -> None:
     if place.one_machine:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback_interface())
         os.environ.setdefault("NCCL_SOCKET_IFNAME", loopback_interface())
-    take_device(device, place.local_rank)
     patience = timedelta(seconds=timeout_s)
     try:
         if place.hosts_store and place.rank == 0:

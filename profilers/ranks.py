@@ -83,7 +83,7 @@ def launch(
         KeyboardInterrupt, SystemExit: on SIGINT, and with 128 + its number on SIGTERM, SIGHUP and SIGQUIT; likewise.
     """
     if place := joined():
-        return run_in_joined_world(place, function, degree, payload, timeout_s, device)
+        return run_in_joined_world(place, function, degree, payload, timeout_s, cores_per_rank, device)
     with tempfile.TemporaryDirectory(prefix="mixbench-ranks-", ignore_cleanup_errors=True) as name, _signals():
         folder = Path(name)
         (folder / "payload").write_bytes(pickle.dumps(payload))

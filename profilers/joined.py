@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from ..models.errors import CannotMeasure, MixbenchError, first_line
 from .machine import usable_cores
-from .workers import LOOPBACK, Step, World, backend, find_function, loopback_interface, take_device
+from .workers import LOOPBACK, Step, World, backend, connect, find_function, loopback_interface, take_device
 
 _LOOK_S, _CULPRIT_S, _SILENT_S = 0.3, 1.0, 1.5
 _LOST = (
@@ -39,6 +39,7 @@ _LOST = (
     "timed out waiting",
 )
 """What torch and gloo say, in lower case, when another rank is gone."""
+_ALL = "every rank has to run the same command, by torchrun or srun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,32 +179,42 @@ def _enter(place: Joined, timeout_s: float, device: str) -> None:
     if place.one_machine:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback_interface())
         os.environ.setdefault("NCCL_SOCKET_IFNAME", loopback_interface())
-    patience = timedelta(seconds=timeout_s)
     try:
-        if place.hosts_store and place.rank == 0:
-            store = distributed.TCPStore(
-                place.host,
-                place.port,
-                place.degree,
-                is_master=True,
-                timeout=patience,
-                master_listen_fd=_bound(place.host, place.port),
-            )
-        else:
-            store = distributed.TCPStore(place.host, place.port, is_master=False, timeout=patience)
+        opens = place.hosts_store and place.rank == 0
+        listener = _bound(place.host, place.port) if opens else None
+        store = connect(place.host, place.port, timeout_s, listener)
+        _meet(_branch(store, "mixbench"), place, timeout_s)
         # Ranks that sit out a launch wait for those that work, however long that takes.
         distributed.init_process_group(
             backend(device),
-            store=distributed.PrefixStore("mixbench", store),
+            store=_branch(store, "mixbench"),
             rank=place.rank,
             world_size=place.degree,
             timeout=timedelta(days=1),
         )
     except RuntimeError as error:
         what = f"the {place.degree} ranks of {place.by} did not meet at {place.host}:{place.port}: {first_line(error)}"
-        raise CannotMeasure(what, "every rank has to run the same command, by torchrun or srun") from error
+        raise CannotMeasure(what, _ALL) from error
     _STATE.store = store
     atexit.register(_leave)
+
+
+def _meet(store: Any, place: Joined, timeout_s: float) -> None:
+    until = time.monotonic() + timeout_s
+    came = store.add("came", 1)
+    while came < place.degree:
+        if time.monotonic() > until:
+            what = f"{came} of the {place.degree} ranks of {place.by} came to {place.host}:{place.port} within {timeout_s:g} s"
+            raise CannotMeasure(what, _ALL)
+        time.sleep(_LOOK_S / 10)
+        came = store.add("came", 0)
+
+
+def _branch(store: Any, name: str) -> Any:
+    """A part of the store, so that nobody else's keys are met; each start that torchrun makes has its own."""
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+
+    return PrefixStore(f"{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def _leave() -> None:
@@ -231,11 +242,8 @@ class _Watch:
     """One rank's watch over a launch: passes on failures, notices its own hang, and ends the process when any rank failed."""
 
     def __init__(self, place: Joined, timeout_s: float, name: str) -> None:
-        from torch.distributed import PrefixStore, TCPStore
-
         # A connection of its own: the other one is taken while it waits.
-        own = TCPStore(place.host, place.port, is_master=False, timeout=timedelta(seconds=timeout_s))
-        self._store = PrefixStore(f"mixbench/{name}", own)
+        self._store = _branch(connect(place.host, place.port, timeout_s), f"mixbench/{name}")
         self._place, self._timeout_s = place, timeout_s
         self._step, self._since = Step("starting", waits=True), time.time()
         self._done = threading.Event()
@@ -294,6 +302,8 @@ class _Watch:
                     self._report(cause, "a longer --timeout if one step may take so long", False)
                 failed = self._store.add("failures", 0) > 0
             except RuntimeError:  # the store went with the rank that kept it
+                if self._done.wait(_CULPRIT_S):
+                    return  # in peace: all was done
                 self._end("rank 0, which kept the store, is gone", "", 3)
             if number:  # someone ends us; most likely since another rank failed, so look for its words first
                 time.sleep(_CULPRIT_S)
@@ -307,7 +317,10 @@ class _Watch:
     def _explain(self) -> NoReturn:
         """Say which rank failed, and end. Rank 0 speaks; the others give it the time."""
         if self._place.rank:
-            time.sleep(2 * _CULPRIT_S + 2 * _SILENT_S)
+            until = time.monotonic() + 2 * _CULPRIT_S + 2 * _SILENT_S
+            with suppress(RuntimeError):  # rank 0 is gone, and its store
+                while time.monotonic() < until and not self._store.check(["said"]):
+                    time.sleep(_LOOK_S)
             os._exit(CannotMeasure.exit_code)
         time.sleep(_CULPRIT_S)
         found = []
@@ -332,4 +345,6 @@ class _Watch:
     def _end(self, what: str, hint: str, code: int) -> NoReturn:
         if self._place.rank == 0:
             print(f"error: {what}\nhint: {hint}", file=sys.stderr, flush=True)  # noqa: T201
+            with suppress(RuntimeError):
+                self._store.set("said", "1")
         os._exit(code)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from ..models.errors import CannotMeasure
 from .joined import is_lost, joined, run_in_joined_world
 from .machine import usable_cores
-from .workers import LOOPBACK, Step, loopback_interface
+from .workers import LOOPBACK, Step, connect, loopback_interface
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing import SubprocessContext
@@ -115,14 +115,11 @@ def _share_cores(degree: int, cores_per_rank: int) -> list[list[int]]:
 @contextmanager
 def _store() -> Iterator[tuple[int, Any]]:
     """The meeting point of the ranks, on a port of the loopback that was free when it was bound."""
-    from torch.distributed import TCPStore
-
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         listener.listen()
         port = listener.getsockname()[1]
-        # The store takes the socket over as it is, so it can't listen anywhere else.
-        store = TCPStore(LOOPBACK, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
+        store = connect(LOOPBACK, port, TIMEOUT_S, listener=listener.detach())
     try:
         yield port, store
     finally:

@@ -39,6 +39,8 @@ MIN_ROUNDS = 12
 """In each process. Nine samples are the fewest that have an interval at the level that a ratio of two needs."""
 _MAX_ROUNDS = 2000
 _WARM_CALLS, _WARM_NS, _WARM_MAX_NS = 3, 0.3e9, 4e9
+_BLOCK_NS = 5e6
+"""Shorter calls are timed in blocks of so long: who wakes from a barrier finds its caches cold, which is no cost of scaling."""
 _TIMER = "mixbench.profilers.scaling:time_rank"
 
 
@@ -296,7 +298,7 @@ def time_rank(world: World, payload: tuple[Job, int]) -> RankTimes:
 def time_rounds(
     world: World, call: Callable[[], Any], device: Device, seconds: float, rounds: int | None = None
 ) -> list[float]:
-    """Nanoseconds of this rank's calls in rounds that all ranks begin together; as many rounds on every rank."""
+    """Nanoseconds of one call of this rank's, in rounds that all ranks begin together; as many rounds on every rank."""
     world.beat("first call")
     slowest, begin = [world.slowest(device.time_ns(call))], perf_counter_ns()
     while True:
@@ -306,7 +308,9 @@ def time_rounds(
         passed = world.slowest(perf_counter_ns() - begin)
         if (len(slowest) > _WARM_CALLS and passed >= _WARM_NS) or passed >= _WARM_MAX_NS:
             break
-    count = rounds or min(max(MIN_ROUNDS, round(seconds * 1e9 / median(slowest[1:]))), _MAX_ROUNDS)
+    usual = median(slowest[1:])
+    calls = max(1, math.ceil(_BLOCK_NS / usual))
+    count = rounds or min(max(MIN_ROUNDS, round(seconds * 1e9 / (calls * usual))), _MAX_ROUNDS)
     found = []
     was_on = gc.isenabled()
     gc.collect()
@@ -318,7 +322,7 @@ def time_rounds(
                 device.flush()
                 device.synchronise()
             world.barrier()
-            found.append(device.time_ns(call))
+            found.append(device.time_ns(call) if calls == 1 else device.time_many_ns(call, calls) / calls)
     finally:
         if was_on:
             gc.enable()

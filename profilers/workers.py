@@ -101,6 +101,17 @@ def loopback_interface() -> str:
     return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
 
 
+def connect(host: str, port: int, timeout_s: float, listener: int | None = None) -> Any:
+    """A connection to the ranks' meeting point, torch's TCPStore; with a ``listener``, a bound socket, the place itself."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    patience = timedelta(seconds=timeout_s)
+    if listener is None:
+        return TCPStore(host, port, is_master=False, timeout=patience)
+    # The store takes the socket over as it is, so it can't listen anywhere else.
+    return TCPStore(host, port, is_master=True, timeout=patience, wait_for_workers=False, master_listen_fd=listener)
+
+
 def take_device(device: str, local_rank: int) -> None:
     """Make an accelerator's ``local_rank``-th unit the current one."""
     if device != "cpu":
@@ -150,9 +161,14 @@ def _work(folder: Path, rank: int, job: dict[str, Any]) -> None:
     if world.degree > 1:
         world.beat("meeting the other ranks")
         # The parent's watch is to speak first: it knows who hangs, where a collective only knows that it waited.
-        patience = timedelta(seconds=2 * job["timeout_s"] + 60)
-        store = distributed.TCPStore(LOOPBACK, job["port"], is_master=False, timeout=patience)
-        distributed.init_process_group(backend(world.device), store=store, rank=rank, world_size=world.degree, timeout=patience)
+        patience_s = 2 * job["timeout_s"] + 60
+        distributed.init_process_group(
+            backend(world.device),
+            store=connect(LOOPBACK, job["port"], patience_s),
+            rank=rank,
+            world_size=world.degree,
+            timeout=timedelta(seconds=patience_s),
+        )
         world.group = distributed.group.WORLD
     world.beat("working")
     try:

@@ -37,6 +37,14 @@ def drop_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def silence() -> None:
+    """Say nothing more, on either channel: another process speaks for this one."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(nothing, stream.fileno())
+
+
 @contextmanager
 def quick_imports() -> Iterator[None]:
     """Import torch without the garbage collector going through it again and again: a tenth faster; then collect again."""

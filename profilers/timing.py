@@ -119,7 +119,7 @@ def measure(
     watch, before = Disturbances(), device.conditions()
     found = Measurement(timings, 0.0, before, before, [])
     try:
-        with _collector_off():
+        with collector_off():
             found.overhead_ns = overhead_ns(device)
             for timing in timings:
                 _warm_up(timing, device)
@@ -151,7 +151,7 @@ class _Nothing(nn.Module):
 
 
 @contextmanager
-def _collector_off() -> Iterator[None]:
+def collector_off() -> Iterator[None]:
     """No garbage collection within a sample: collected once before, and again after."""
     was_on = gc.isenabled()
     gc.collect()

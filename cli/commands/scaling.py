@@ -1,10 +1,14 @@
 """``mixbench scale``: how throughput grows with the number of processes."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import options
+from .scaling_attention import Asked, scale_attention
+
+ATTENTION = "Sequence-parallel attention (tokenring)"
 
 
 def scale(
@@ -65,6 +69,49 @@ def scale(
             rich_help_panel=options.MEASUREMENT,
         ),
     ] = False,
+    seq: Annotated[
+        str | None,
+        typer.Option("--seq", metavar="N[,N...]", help="Tokens in all, such as 8k,32k.", rich_help_panel=ATTENTION),
+    ] = None,
+    methods: Annotated[
+        str,
+        typer.Option("--methods", metavar="NAME[,...]", help="NAME or NAME:LAYOUT, or all.", rich_help_panel=ATTENTION),
+    ] = "tokenring,ring,ulysses",
+    heads: Annotated[
+        int | None, typer.Option("--heads", metavar="N", min=1, help="Query heads.", rich_help_panel=ATTENTION)
+    ] = None,
+    kv_heads: Annotated[
+        int | None, typer.Option("--kv-heads", metavar="N", min=1, help="Heads of keys and values.", rich_help_panel=ATTENTION)
+    ] = None,
+    head_dim: Annotated[
+        int | None, typer.Option("--head-dim", metavar="N", min=1, help="Size of a head.", rich_help_panel=ATTENTION)
+    ] = None,
+    causal: Annotated[
+        bool, typer.Option("--causal/--full", metavar="", help="Mask what comes later, or nothing.", rich_help_panel=ATTENTION)
+    ] = False,
+    backward: Annotated[
+        bool, typer.Option("--backward", metavar="", help="The backward pass too.", rich_help_panel=ATTENTION)
+    ] = False,
+    hardware: Annotated[
+        str, typer.Option("--hardware", metavar="NAME", help="The machine to model.", rich_help_panel=ATTENTION)
+    ] = "a100-nvlink",
+    hardware_file: Annotated[
+        Path | None,
+        typer.Option("--hardware-file", metavar="FILE", help="Machines of your own, in TOML.", rich_help_panel=ATTENTION),
+    ] = None,
+    crossover: Annotated[
+        bool,
+        typer.Option(
+            "--crossover",
+            metavar="",
+            help="Model from which length on messages are hidden.",
+            rich_help_panel=ATTENTION,
+        ),
+    ] = False,
+    slow: Annotated[
+        bool,
+        typer.Option("--slow", metavar="", help="Measure steps too that take over 3 s.", rich_help_panel=ATTENTION),
+    ] = False,
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
@@ -75,10 +122,15 @@ def scale(
     DistributedDataParallel, else independent replicas infer. A round takes as long as its slowest rank. A CPU process has one
     thread and one core unless --threads gives it more. Under torchrun or srun the ranks that are there are used.
 
+    tokenring is spread over the sequence instead: its attention is measured beside ring attention, Ulysses and others at each
+    degree that this machine can run, and modelled up to N for the hardware that is named.
+
     Examples:
         mixbench scale ghostnetv2 --gpus 2
         mixbench scale ghostnetv2 --gpus 2 --train --batch 8 --json
         mixbench scale affnet --gpus 2 --weak --batch 4
+        mixbench scale tokenring --gpus 8 --seq 2k
+        mixbench scale tokenring-llama3-8b --gpus 8 --seq 32k --crossover
     """
     from ...models.errors import BadInput
     from ...models.lookup import resolve
@@ -89,12 +141,23 @@ def scale(
     place = joined()
     if place and place.rank:
         silence()  # all ranks run this; one of them speaks
-    how = emit.choose(json, csv, output if not place or place.rank == 0 else None)
     settings = options.parse_settings(kwarg)
-    resolve(model, settings)
+    spec = resolve(model, settings)
+    spread = spec.entry == "tokenring"
+    how = emit.choose(json, csv, output if not place or place.rank == 0 else None, drawn=("png", "svg") if spread else ())
     asked = gpus or (place.degree if place else None)
     if asked is None:
         raise BadInput("--gpus is missing", "say how many: mixbench scale MODEL --gpus 2")
+    if spread:
+        of_attention = Asked(
+            seq, methods, heads, kv_heads, head_dim, causal, backward, hardware, hardware_file, crossover, slow
+        )
+        scale_attention(
+            spec, of_attention, asked, batch or 1, dtype, weak, device, threads, seconds, timeout, oversubscribe, how, output
+        )
+        return
+    if seq or crossover:
+        raise BadInput(f"{model} is no sequence-parallel attention", "--seq and --crossover are for tokenring")
     inputs = options.parse_inputs(input)
     with quick_imports():
         from ...profilers.scaling import Job, plan, sweep

@@ -2,7 +2,8 @@
 
 A message is its fields one after the other, the wide ones first so that every field is aligned; there is no header. Two pieces
 share a slot when the last step of the first lies before the first step of the second, so memory is bounded by what is under
-way at once, not by the number of steps.
+way at once, not by the number of steps. What was sent stays `FLIGHT` steps longer: on a slow link a slot that is wanted again
+at the next step would make the rank wait for its own message.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ from torch import Tensor
 
 from .block import wide
 from .plan import KINDS, Attend, Gather, Grad, Keep, Merge, Op, Piece, Program, Recv, Send, Sizes
+
+
+FLIGHT = 3
+"""Steps that a message may be under way before anybody has to wait for its slot."""
 
 
 def pieces_of(op: Op) -> Iterator[Piece]:
@@ -31,6 +36,9 @@ def slots(program: Program, sizes: Sizes) -> tuple[dict[Piece, int], list[int]]:
     """The slot of every piece that is sent or received, and the slots' sizes in bytes."""
     messages = {op.piece: op.step for op in reversed(program) if isinstance(op, Recv | Send)}
     last = {piece: op.step for op in program for piece in pieces_of(op) if piece in messages}
+    for op in program:
+        if isinstance(op, Send):
+            last[op.piece] = max(last[op.piece], op.step + FLIGHT)
     places: dict[Piece, int] = {}
     room: list[int] = []
     busy_until: list[int] = []

@@ -25,8 +25,7 @@ from mixbench.models.strategies.play import Game, Table, play
 METHODS = strategies.names()
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "usp": [{}, {"across": "tokenring", "chunks": 2}, {"group": 1}],
-    "tokenring": [{}, {"chunks": 1}],
-    "tokenring_direct": [{}, {"ahead": 1}],
+    "tokenring": [{}, {"chunks": 1}, {"ahead": 0, "chunks": 4}, {"ahead": 1}],
 }
 SIZE = 4
 
@@ -137,7 +136,7 @@ def test_shorter_dtypes_stay_within_their_rounding(method: str, dtype: torch.dty
         assert error < tolerance
     # And no worse than torch's own kernel in that dtype, to within a small factor.
     native = [t.detach().requires_grad_() for t in (q, k, v)]
-    out = F.scaled_dot_product_attention(*native, is_causal=True)
+    out = F.scaled_dot_product_attention(native[0], native[1], native[2], is_causal=True)
     for ours_, theirs, exact in zip(found, [out, *torch.autograd.grad(out, native, do)], expected, strict=True):
         assert (ours_.double() - exact).norm() < 3 * (theirs.double() - exact).norm() + 1e-12
 
@@ -191,7 +190,7 @@ def test_bytes_follow_the_closed_formulas() -> None:
     for method in ("ring", "ring_bidirectional", "allgather_kv"):
         assert per_rank(method)[0] == (N - 1) * kv
         assert per_rank(method, backward=True)[0] == (N - 1) * 3 * kv  # k, v in 16 bits, their gradients in 32
-    for method in ("tokenring", "tokenring_paper", "tokenring_direct"):
+    for method in ("tokenring", "tokenring_paper"):
         assert per_rank(method)[0] == (N - 1) * (2 * q + ROWS)
         assert per_rank(method, backward=True)[0] == (N - 1) * (4 * q + 2 * ROWS)  # q, do; dq in 32 bits; lse, delta
     assert per_rank("ulysses", kv_heads=4)[0] * N == (N - 1) * (2 * H + 2 * 4) * UNIT
@@ -213,8 +212,8 @@ def test_tokenring_loads_each_direction_with_half_of_what_a_ring_loads_one_with(
     both = strategies.account("ring_bidirectional", (LOCAL,) * N, H, H, D, 2, B)
     assert ring.links == {(r, (r + 1) % N): 6 * H * UNIT for r in range(N)}
     assert token.kinds["q"] * 2 == ring.total
-    # Results go straight home: a third of them over each of a rank's three links.
-    assert token.links[0, 2] == H * UNIT + ROWS
+    # Queries go straight to their holder and results straight home: one of each over each of a rank's three links.
+    assert set(token.links.values()) == {2 * H * UNIT + ROWS}
     assert both.links[0, 1] == both.links[0, 3] == ring.links[0, 1] // 2
 
 
@@ -223,7 +222,7 @@ def test_grouped_heads_turn_the_comparison_round() -> None:
     assert token > 8 * ring
 
 
-@pytest.mark.parametrize("method", ["ring", "tokenring", "tokenring_paper", "tokenring_direct"])
+@pytest.mark.parametrize("method", ["ring", "tokenring", "tokenring_paper"])
 def test_a_causal_zigzag_sends_three_quarters(method: str) -> None:
     full, trimmed = (sum(per_rank(method, layout="zigzag", causal=causal)) for causal in (False, True))
     assert trimmed * 4 == full * 3
@@ -355,7 +354,8 @@ def test_programs_that_wait_for_one_another_are_told() -> None:
     last = tuple(tuple(sorted(program, key=lambda op: isinstance(op, Send))) for program in good.forward)
     wrong = replace(good, forward=last)
     with pytest.raises(RuntimeError, match="ranks 0, 1 wait"):
-        play(*draw(4, 1, 1)[:3], wrong)
+        q, k, v, _ = draw(4, 1, 1)
+        play(q, k, v, wrong)
 
 
 # Memory.
@@ -382,7 +382,7 @@ def test_buffers_do_not_grow_with_the_number_of_ranks() -> None:
         game = Game(strategies.make_plan(method, (16,) * degree, 1), sizes, torch.bfloat16)
         return max(sum(buffer.numel() for buffer in e.buffers) for e in game.executors[backward]) / (16 * 8 * 2)
 
-    for method, backward in product(("ring", "tokenring", "tokenring_paper", "tokenring_direct"), (False, True)):
+    for method, backward in product(("ring", "tokenring", "tokenring_paper"), (False, True)):
         assert units(method, 12, backward) == units(method, 8, backward)
     assert units("allgather_kv", 12, False) > units("allgather_kv", 8, False)
     assert units("ring", 8, False) == 2 * 2  # the k and v that are read and sent on, and those that arrive
@@ -398,7 +398,7 @@ def test_the_authors_results_leave_a_step_late_and_ours_at_once() -> None:
         return {op.step - computed[op.piece.tokens] for op in program if isinstance(op, Send) and op.piece.kind == "o"}
 
     assert delays("tokenring_paper") == {1}
-    assert delays("tokenring") == delays("tokenring_direct") == {0}
+    assert delays("tokenring") == {0}
 
 
 def test_results_return_to_their_owner() -> None:
@@ -412,7 +412,7 @@ def test_results_return_to_their_owner() -> None:
 
 
 def test_direct_queries_load_no_link_twice() -> None:
-    ring, direct = (strategies.account(method, (8,) * 5, 1) for method in ("tokenring", "tokenring_direct"))
+    ring, direct = (strategies.account("tokenring", (8,) * 5, 1, ahead=ahead) for ahead in (0, 3))
     assert max(direct.links.values()) < max(ring.links.values()) / 2
     assert set(direct.links) == {(a, b) for a in range(5) for b in range(5) if a != b}
 
@@ -474,7 +474,7 @@ def test_impossible_plans_are_refused_with_a_next_step(call: tuple[Any, ...], wh
         ("usp", {"group": 3}, "4 ranks don't divide into groups of 3"),
         ("usp", {"across": "tree"}, "no ring named 'tree'"),
         ("tokenring_nodes", {"local": 3}, "4 ranks don't divide into nodes of 3"),
-        ("tokenring_direct", {"ahead": 0}, "0 steps ahead"),
+        ("tokenring", {"ahead": -1}, "-1 steps ahead"),
     ],
 )
 def test_wrong_options_are_refused(method: str, options: dict[str, Any], what: str) -> None:

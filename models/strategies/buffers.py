@@ -2,8 +2,8 @@
 
 A message is its fields one after the other, the wide ones first so that every field is aligned; there is no header. Two pieces
 share a slot when the last step of the first lies before the first step of the second, so memory is bounded by what is under
-way at once, not by the number of steps. What was sent stays `FLIGHT` steps longer: on a slow link a slot that is wanted again
-at the next step would make the rank wait for its own message.
+way at once, not by the number of steps. Results on their way home stay `FLIGHT` steps longer: on a slow link a slot
+that is wanted again at the next step would make the rank wait for its own message.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from .plan import KINDS, Attend, Gather, Grad, Keep, Merge, Op, Piece, Program, 
 
 
 FLIGHT = 3
-"""Steps that a message may be under way before anybody has to wait for its slot."""
+"""Steps that a result may be under way before its rank has to wait for the slot."""
 
 
 def pieces_of(op: Op) -> Iterator[Piece]:
@@ -37,7 +37,7 @@ def slots(program: Program, sizes: Sizes) -> tuple[dict[Piece, int], list[int]]:
     messages = {op.piece: op.step for op in reversed(program) if isinstance(op, Recv | Send)}
     last = {piece: op.step for op in program for piece in pieces_of(op) if piece in messages}
     for op in program:
-        if isinstance(op, Send):
+        if isinstance(op, Send) and KINDS[op.piece.kind].result and KINDS[op.piece.kind].family == "q":
             last[op.piece] = max(last[op.piece], op.step + FLIGHT)
     places: dict[Piece, int] = {}
     room: list[int] = []

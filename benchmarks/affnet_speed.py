@@ -15,13 +15,8 @@ Run: ./dev bench, or python benchmarks/affnet_speed.py [--quick] [--threads N].
 
 import argparse
 import copy
-import gc
 import math
-import random
-import statistics
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -29,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixbench.models import AFFNet, AFFTokenMixer
+from mixbench.profilers.stats import median, ratio
+from side_by_side import interval, times
 
 WIDTHS, DEPTHS, GROUPS = (32, 48, 64, 104, 144), (1, 3, 2, 4, 3), 8
 
@@ -192,51 +189,12 @@ def assert_equal(ours: nn.Module, plain: nn.Module, x: Tensor) -> float:
     return worst
 
 
-def seconds(work: Callable[[], object], calls: int) -> float:
-    """Wall-clock seconds of a call, as the mean of ``calls`` in a row."""
-    start = time.perf_counter()
-    for _ in range(calls):
-        work()
-    return (time.perf_counter() - start) / calls
-
-
-def pairs(count: int, calls: int, first: Callable[[], object], second: Callable[[], object]) -> list[tuple[float, float]]:
-    """Time both ``count`` times, next to each other and in random order, so that drift and order favour neither."""
-    timed = []
-    for index in range(-2, count):  # the first two warm up
-        gc.collect()
-        if random.random() < 0.5:
-            a, b = seconds(first, calls), seconds(second, calls)
-        else:
-            b, a = seconds(second, calls), seconds(first, calls)
-        if index >= 0:
-            timed.append((a, b))
-    return timed
-
-
-def median_interval(values: Sequence[float], confidence: float = 0.99) -> tuple[float, float]:
-    """The narrowest symmetric pair of order statistics that holds the median with at least ``confidence``.
-
-    The number of values below the median is binomial with one half, whatever the distribution.
-    """
-    ordered, below, rank = sorted(values), 0.0, 0
-    while rank < len(values) // 2:
-        below += math.comb(len(values), rank) / 2 ** len(values)
-        if 2 * below > 1 - confidence:
-            break
-        rank += 1
-    lowest = max(rank - 1, 0)
-    return ordered[lowest], ordered[-1 - lowest]
-
-
-def report(name: str, timed: list[tuple[float, float]]) -> None:
+def report(name: str, first: list[float], second: list[float]) -> None:
     """Medians in milliseconds, and the median ratio with its interval."""
-    ratios = [a / b for a, b in timed]
-    low, high = median_interval(ratios)
-    first, second = (statistics.median(side) * 1000 for side in zip(*timed, strict=True))
+    found = ratio(second, first)
     print(
-        f"{name:<42} {first:8.2f} ms {second:8.2f} ms   ratio {statistics.median(ratios):.3f} "
-        f"({low:.3f} to {high:.3f}, {len(ratios)} pairs)",
+        f"{name:<42} {1000 * median(first):8.2f} ms {1000 * median(second):8.2f} ms   "
+        f"ratio {found.value:.3f} ({interval(found, 3)})",
         flush=True,
     )
 
@@ -257,7 +215,7 @@ def compare(what: str, ours: nn.Module, plain: nn.Module, shape: tuple[int, ...]
             ("channels_last / NCHW", (ours_last, x_last), (ours, x)),
         )
         for title, first, second in rows:
-            report(f"{mode}: {title}", pairs(count, calls, partial(run, *first), partial(run, *second)))
+            report(f"{mode}: {title}", *times(count, partial(run, *first), partial(run, *second), calls=calls))
 
 
 def main() -> None:
@@ -268,10 +226,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    random.seed(0)
 
     print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), float32")
-    gc.disable()
     for channels, side in zip(WIDTHS[2:], (32, 16, 8), strict=True):
         for batch in (1, 8):
             counts = (15, 15) if options.quick else (80, 80)

@@ -1,7 +1,7 @@
 """Three ratios of the counter's speed, each measured side by side in one run, since times on a shared machine drift.
 
-  process   `mixbench flops ghostnetv2` against `python -c "import torch"`, whole processes, alternating
-  fvcore    counting GhostNetV2 with fvcore against counting it with mixbench, in one process, alternating
+  process   `mixbench flops ghostnetv2` against `python -c "import torch"`, whole processes
+  fvcore    counting GhostNetV2 with fvcore against counting it with mixbench, in one process
   decoder   building and counting a decoder of 7 billion parameters at 2,048 tokens, in a fresh process: seconds and MB
 
 Run: ./dev bench, or python benchmarks/flops_speed.py [--rounds N | --quick].
@@ -9,13 +9,14 @@ Run: ./dev bench, or python benchmarks/flops_speed.py [--rounds N | --quick].
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+
+from mixbench.profilers.stats import Estimate, median, ratio
+from side_by_side import interval, seconds, times
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = Path(sys.executable).with_name("mixbench")
@@ -34,31 +35,16 @@ print(json.dumps({"seconds": seconds, "resident_mib": resident, "params": counte
 """
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall-clock seconds of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def process(*command: str) -> Callable[[], object]:
     """A process, run to its end and its output dropped."""
     return lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def alternate(rounds: int, first: Callable[[], object], second: Callable[[], object]) -> tuple[list[float], list[float]]:
-    """Time both in turn, so that drift of the machine hits them alike; each runs once unmeasured."""
-    first(), second()
-    pairs = [(seconds(first), seconds(second)) for _ in range(rounds)]
-    return [a for a, _ in pairs], [b for _, b in pairs]
-
-
-def report(name: str, ours: list[float], theirs: list[float], ratio: Callable[[float, float], float], bar: str) -> None:
-    """Medians, the median of the paired ratios, and their range."""
-    ratios = sorted(ratio(a, b) for a, b in zip(ours, theirs, strict=True))
+def report(name: str, ours: list[float], theirs: list[float], found: Estimate, bar: str) -> None:
+    """Medians, and the ratio with its interval."""
     print(
-        f"{name:<9} ours {statistics.median(ours):.3f} s, theirs {statistics.median(theirs):.3f} s, "
-        f"ratio {statistics.median(ratios):.2f} (range {ratios[0]:.2f} to {ratios[-1]:.2f} over {len(ratios)}), bar {bar}"
+        f"{name:<9} ours {median(ours):.3f} s, theirs {median(theirs):.3f} s, "
+        f"ratio {found.value:.2f} ({interval(found)}), bar {bar}"
     )
 
 
@@ -72,10 +58,11 @@ def main() -> None:
 
     counting = process(str(SCRIPT), "flops", "ghostnetv2")
     importing = process(sys.executable, "-c", "import torch")
-    report("process", *alternate(rounds, counting, importing), lambda a, b: a / b, "at most 1.3")
+    ours, theirs = times(rounds, counting, importing)
+    report("process", ours, theirs, ratio(theirs, ours), "at most 1.3")
 
     helping = [seconds(process(str(SCRIPT), "--help")) for _ in range(rounds)]
-    print(f"help      mixbench --help {statistics.median(helping) * 1000:.0f} ms, bar below 150 ms")
+    print(f"help      mixbench --help {median(helping) * 1000:.0f} ms, bar below 150 ms")
 
     import mixbench
 
@@ -89,17 +76,13 @@ def main() -> None:
             warnings.simplefilter("ignore")
             FlopCountAnalysis(real.module, real.args).unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
 
-    report(
-        "fvcore",
-        *alternate(rounds, lambda: mixbench.count(case), fvcore),
-        lambda a, b: b / a,
-        "at least 5",
-    )
+    ours, theirs = times(rounds, lambda: mixbench.count(case), fvcore, collector=True)
+    report("fvcore", ours, theirs, ratio(ours, theirs), "at least 5")
 
     command = (sys.executable, "-c", _DECODER, str(HERE / "decoder.py"))
     runs = [json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(3)]
     print(
-        f"decoder   {statistics.median(run['seconds'] for run in runs):.2f} s to build and count "
+        f"decoder   {median([run['seconds'] for run in runs]):.2f} s to build and count "
         f"{runs[0]['params']:,} parameters, {max(run['resident_mib'] for run in runs):.0f} MiB resident; bar 1 s, 500 MB"
     )
 

@@ -14,12 +14,7 @@ Run: ./dev bench, or python benchmarks/ghostnet_speed.py [--quick] [--threads N]
 """
 
 import argparse
-import gc
 import math
-import random
-import statistics
-import time
-from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -27,6 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixbench.models import GhostNetV2
+from mixbench.profilers.stats import median, ratio
+from side_by_side import interval, times
 
 # Kernel, expanded channels, output channels, whether squeeze and excite, stride; the index of its stage.
 ROWS = (
@@ -205,50 +202,12 @@ def assert_identical(ours: nn.Module, plain: nn.Module) -> None:
     assert all(a.grad is not None and b.grad is not None and torch.equal(a.grad, b.grad) for a, b in gradients)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall-clock seconds of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def pairs(count: int, first: Callable[[], object], second: Callable[[], object]) -> list[tuple[float, float]]:
-    """Time both ``count`` times, next to each other and in random order, so that drift and order favour neither."""
-    timed = []
-    for index in range(-2, count):  # the first two warm up
-        gc.collect()
-        if random.random() < 0.5:
-            a, b = seconds(first), seconds(second)
-        else:
-            b, a = seconds(second), seconds(first)
-        if index >= 0:
-            timed.append((a, b))
-    return timed
-
-
-def median_interval(values: Sequence[float], confidence: float = 0.99) -> tuple[float, float]:
-    """The narrowest symmetric pair of order statistics that holds the median with at least ``confidence``.
-
-    The number of values below the median is binomial with one half, whatever the distribution.
-    """
-    ordered, below, rank = sorted(values), 0.0, 0
-    while rank < len(values) // 2:
-        below += math.comb(len(values), rank) / 2 ** len(values)
-        if 2 * below > 1 - confidence:
-            break
-        rank += 1
-    lowest = max(rank - 1, 0)
-    return ordered[lowest], ordered[-1 - lowest]
-
-
-def report(name: str, timed: list[tuple[float, float]]) -> None:
+def report(name: str, first: list[float], second: list[float]) -> None:
     """Medians in milliseconds, and the median ratio with its interval."""
-    ratios = [a / b for a, b in timed]
-    low, high = median_interval(ratios)
-    first, second = (statistics.median(side) * 1000 for side in zip(*timed, strict=True))
+    found = ratio(second, first)
     print(
-        f"{name:<46} {first:8.1f} ms {second:8.1f} ms   ratio {statistics.median(ratios):.3f} "
-        f"({low:.3f} to {high:.3f}, {len(ratios)} pairs)",
+        f"{name:<46} {1000 * median(first):8.1f} ms {1000 * median(second):8.1f} ms   "
+        f"ratio {found.value:.3f} ({interval(found, 3)})",
         flush=True,
     )
 
@@ -261,7 +220,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    random.seed(0)
 
     ours, plain = GhostNetV2(), PlainGhostNetV2()
     assert_identical(ours, plain)
@@ -281,10 +239,8 @@ def main() -> None:
             ("ours / plain, channels_last", (ours_last, x_last), (plain_last, x_last)),
             ("channels_last / NCHW", (ours_last, x_last), (ours, x)),
         )
-        gc.disable()
         for title, first, second in rows:
-            report(f"{mode}, batch {batch}: {title}", pairs(count, partial(run, *first), partial(run, *second)))
-        gc.enable()
+            report(f"{mode}, batch {batch}: {title}", *times(count, partial(run, *first), partial(run, *second)))
 
 
 if __name__ == "__main__":

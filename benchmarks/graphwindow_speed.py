@@ -21,10 +21,7 @@ Run: ./dev bench, or python benchmarks/graphwindow_speed.py [--rounds N] [--thre
 """
 
 import argparse
-import math
 import random
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -35,6 +32,8 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from mixbench.models import GraphWindow, PromptTree, TokenGraph
 from mixbench.models.windows import block_cells
+from mixbench.profilers.stats import median, ratio
+from side_by_side import bounds, times
 
 HEADS, SIZE, SPAN = 8, 64, 16
 FLEX_BLOCKS = (128, 32)
@@ -114,13 +113,13 @@ def flex_line(kind: str, tensors: list[Tensor], window: GraphWindow, ours: Calla
     except Exception as error:  # noqa: BLE001 - a missing compiler, an old torch, an unknown processor
         print(f"{head} doesn't run here: {type(error).__name__}: {str(error).strip().splitlines()[0]}", flush=True)
         return
-    mine, *theirs = times(rounds, [ours, *calls])
+    mine, *theirs = times(rounds, ours, *calls)
     for block, found in zip(FLEX_BLOCKS, theirs, strict=True):
         share = 100 * block_cells(window.allowed, block).executed / size**2
         executed = 100 * window.planned.executed / size**2
         print(
             f"{head} blocks of {block:>3}: {share:6.1f} % executed, ours {executed:6.1f} %; ms {milliseconds(found)},"
-            f" ours {milliseconds(mine)}; flex / ours {ratio(found, mine)}",
+            f" ours {milliseconds(mine)}; flex / ours {shown(mine, found)}",
             flush=True,
         )
 
@@ -132,47 +131,15 @@ def trained(attend: Callable[..., Tensor], tensors: list[Tensor], *rest: Tensor)
     return [leaf.grad for leaf in leaves if leaf.grad is not None]
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall-clock seconds of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def times(rounds: int, works: list[Callable[[], object]]) -> list[list[float]]:
-    """Times of all in rounds, each round in random order; each runs twice unmeasured."""
-    for work in works * 2:
-        work()
-    found: list[list[float]] = [[] for _ in works]
-    for _ in range(rounds):
-        for index in random.sample(range(len(works)), len(works)):
-            found[index].append(seconds(works[index]))
-    return found
-
-
-def interval(values: list[float], level: float = 0.99) -> tuple[float, float]:
-    """Order statistics that hold the median with at least this probability (binomial); the extremes when there are too few."""
-    ordered, count = sorted(values), len(values)
-    below, tail = 0, 0.0
-    while below < count // 2:
-        tail += math.comb(count, below) / 2**count
-        if 2 * tail > 1 - level:
-            break
-        below += 1
-    low = max(0, below - 1)
-    return ordered[low], ordered[count - 1 - low]
-
-
-def ratio(theirs: list[float], ours: list[float]) -> str:
-    """The median of the paired ratios and its interval."""
-    pairs = [a / b for a, b in zip(theirs, ours, strict=True)]
-    low, high = interval(pairs)
-    return f"{statistics.median(pairs):6.2f} [{low:5.2f}, {high:5.2f}]"
+def shown(ours: list[float], theirs: list[float]) -> str:
+    """The median of the paired ratios theirs / ours and its interval."""
+    found = ratio(ours, theirs)
+    return f"{found.value:6.2f} ({bounds(found)})"
 
 
 def milliseconds(values: list[float]) -> str:
     """The median."""
-    return f"{statistics.median(values) * 1000:8.2f}"
+    return f"{median(values) * 1000:8.2f}"
 
 
 def main() -> None:
@@ -184,9 +151,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     cases, rounds = (QUICK, 9) if asked.quick else (CASES, asked.rounds)
-    print(
-        f"{'graph':<7}{'S':>5} k dir pass   useful executed   ours ms  -6000 ms   bool ms   -6000 / ours            bool / ours"
-    )
+    head = f"{'graph':<7}{'S':>5} k dir pass   useful executed   ours ms  -6000 ms   bool ms"
+    print(f"{head}   {'-6000 / ours':<23}  bool / ours")
     for kind, tokens, k, direction in cases:
         graph = graph_of(kind, tokens)
         window = GraphWindow(graph, k, direction, path="sparse")
@@ -211,11 +177,11 @@ def main() -> None:
         ]
         for name, works in (("eval", forward), ("train", training)):
             with torch.set_grad_enabled(name == "train"):
-                ours, sixes, booleans = times(rounds, works)
+                ours, sixes, booleans = times(rounds, *works)
             print(
                 f"{kind:<7}{graph.length:>5} {k} {direction:<3} {name:<6}{shares[0]:6.1f} % {shares[1]:6.1f} %"
                 f"{milliseconds(ours)}  {milliseconds(sixes)}  {milliseconds(booleans)}"
-                f"   {ratio(sixes, ours)}  {ratio(booleans, ours)}",
+                f"   {shown(ours, sixes):<23}  {shown(ours, booleans)}",
                 flush=True,
             )
         with torch.no_grad():

@@ -20,10 +20,6 @@ Run: ./dev bench, or python benchmarks/hopfield_speed.py [--rounds N] [--threads
 
 import argparse
 import math
-import random
-import statistics
-import time
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -31,6 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mixbench.models import Hopfield
+from mixbench.profilers.stats import median, ratio
+from side_by_side import interval, times
 
 # Input width, length, batch, heads.
 SIZES = ((64, 32, 8, 4), (256, 128, 8, 8), (512, 256, 4, 8))
@@ -90,41 +88,6 @@ def floor(layer: Hopfield, x: Tensor) -> Tensor:
     return F.linear(found, core.out_proj.weight, core.out_proj.bias)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall-clock seconds of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def ratios(rounds: int, ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[list[float], list[float]]:
-    """Times of both in pairs, each pair in random order; each runs three times unmeasured."""
-    for _ in range(3):
-        ours(), theirs()
-    mine, other = [], []
-    for _ in range(rounds):
-        if random.random() < 0.5:
-            mine.append(seconds(ours))
-            other.append(seconds(theirs))
-        else:
-            other.append(seconds(theirs))
-            mine.append(seconds(ours))
-    return mine, other
-
-
-def interval(values: list[float], level: float = 0.99) -> tuple[float, float]:
-    """Order statistics that hold the median with at least this probability (binomial); the extremes when there are too few."""
-    ordered, count = sorted(values), len(values)
-    below, tail = 0, 0.0
-    while below < count // 2:
-        tail += math.comb(count, below) / 2**count
-        if 2 * tail > 1 - level:
-            break
-        below += 1
-    low = max(0, below - 1)
-    return ordered[low], ordered[count - 1 - low]
-
-
 def layer_of(size: int, heads: int, most: int, eps: float) -> Hopfield:
     """A layer whose heads do not come to rest within three updates: larger weights than at initialisation."""
     layer = Hopfield(size, num_heads=heads, update_steps_max=most, update_steps_eps=eps).eval()
@@ -137,11 +100,10 @@ def layer_of(size: int, heads: int, most: int, eps: float) -> Hopfield:
 
 def report(title: str, mine: list[float], other: list[float]) -> None:
     """Print a line: medians of both times and of their ratio, and its interval."""
-    pairs = [b / a for a, b in zip(mine, other, strict=True)]
-    low, high = interval(pairs)
+    found = ratio(mine, other)
     print(
-        f"{title} {statistics.median(mine) * 1000:7.2f} ms, plain {statistics.median(other) * 1000:7.2f} ms, "
-        f"ratio {statistics.median(pairs):.2f} (99 % interval {low:.2f} to {high:.2f} over {len(pairs)}), bar 1.5"
+        f"{title} {median(mine) * 1000:7.2f} ms, plain {median(other) * 1000:7.2f} ms, "
+        f"ratio {found.value:.2f} ({interval(found)}), bar 1.5"
     )
 
 
@@ -163,12 +125,12 @@ def main() -> None:
                     expected, looks = plain(layer, x, most)
                     assert looks == most + 1, "a head came to rest early: the two rules would not do the same"
                     torch.testing.assert_close(layer(x), expected, atol=2e-5, rtol=1e-4)
-                    mine, other = ratios(rounds, partial(layer, x), partial(plain, layer, x, most))
+                    mine, other = times(rounds, partial(layer, x), partial(plain, layer, x, most))
                 title = f"E {size:<4} L {length:<4} B {batch} H {heads}  n {most}"
                 report(f"{title} {rule:<8}ours ", mine, other)
                 if most == 0:
                     with torch.inference_mode():
-                        least, other = ratios(rounds, partial(floor, layer, x), partial(plain, layer, x, most))
+                        least, other = times(rounds, partial(floor, layer, x), partial(plain, layer, x, most))
                     report(f"{title} {'floor':<8}floor", least, other)
 
 

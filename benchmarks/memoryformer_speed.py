@@ -11,9 +11,6 @@ Run: python benchmarks/memoryformer_speed.py [--quick] [--width 1024] [--threads
 
 import argparse
 import math
-import random
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle
@@ -23,6 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from mixbench.models import MemoryLayer
+from mixbench.profilers.stats import Estimate, median, ratio
+from side_by_side import bounds, interval, samples, seconds
 
 BITS = 8
 NAIVE_TOKENS, BAR = 256, 10
@@ -38,9 +37,17 @@ class Pair:
     tokens: int
     first_ms: float
     second_ms: float
-    ratio: float
-    low: float
-    high: float
+    ratio: Estimate
+
+    @property
+    def low(self) -> float:
+        """What the ratio is at least; nothing is known without an interval."""
+        return -math.inf if self.ratio.low is None else self.ratio.low
+
+    @property
+    def high(self) -> float:
+        """What the ratio is at most."""
+        return math.inf if self.ratio.high is None else self.ratio.high
 
 
 def naive(layer: MemoryLayer, x: Tensor) -> Tensor:
@@ -52,43 +59,26 @@ def naive(layer: MemoryLayer, x: Tensor) -> Tensor:
     return (layer.tables[torch.arange(tables), index] * p.unsqueeze(-1)).sum(1)
 
 
-def interval(samples: list[float], confidence: float = 0.99) -> tuple[float, float]:
-    """Two order statistics that enclose the median at least that surely, whatever the distribution."""
-    ordered, n = sorted(samples), len(samples)
-    outside, rank = 0.0, 0
-    while outside + math.comb(n, rank) / 2**n <= (1 - confidence) / 2:
-        outside += math.comb(n, rank) / 2**n
-        rank += 1
-    if not rank:
-        return -math.inf, math.inf
-    return ordered[rank - 1], ordered[n - rank]
-
-
 def compare(
     first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor], tokens: int, width: int, rounds: int
 ) -> Pair:
     """Time both on the same inputs, alternating in random order."""
     inputs = cycle([torch.randn(tokens, width) for _ in range(INPUTS)])
 
-    def seconds(call: Callable[[Tensor], Tensor], times: int) -> float:
-        given = [next(inputs) for _ in range(times)]
-        call(next(inputs))
-        start = time.perf_counter()
-        for x in given:
-            call(x)
-        return (time.perf_counter() - start) / times
+    def clock(call: Callable[[Tensor], Tensor]) -> Callable[[], float]:
+        """Seconds of a call: the mean over as many as take long enough, after one that is not timed."""
+        work = map(call, inputs).__next__
+        seconds(work, 3)
+        calls = max(1, math.ceil(SHORTEST_S / seconds(work, 3)))
 
-    repeats = {}
-    for call in (first, second):
-        seconds(call, 3)
-        repeats[call] = max(1, math.ceil(SHORTEST_S / seconds(call, 3)))
-    samples: dict[Callable[[Tensor], Tensor], list[float]] = {first: [], second: []}
-    for _ in range(rounds):
-        for call in random.sample((first, second), 2):
-            samples[call].append(seconds(call, repeats[call]))
-    ratios = [b / a for a, b in zip(samples[first], samples[second], strict=True)]
-    first_ms, second_ms = (1000 * statistics.median(samples[call]) for call in (first, second))
-    return Pair(tokens, first_ms, second_ms, statistics.median(ratios), *interval(ratios))
+        def read() -> float:
+            work()
+            return seconds(work, calls)
+
+        return read
+
+    mine, other = samples(rounds, clock(first), clock(second))
+    return Pair(tokens, 1000 * median(mine), 1000 * median(other), ratio(mine, other))
 
 
 def plot(pairs: list[Pair], width: int) -> str:
@@ -139,7 +129,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    random.seed(0)
     width, rounds = options.width, 11 if options.quick else 41
     layer, dense = MemoryLayer(width, width, width // BITS), nn.Linear(width, width)
 
@@ -149,8 +138,8 @@ def main() -> None:
     verdict = "met" if pair.low >= BAR else "missed" if pair.high < BAR else "not settled"
     print(f"width {width}, {width // BITS} tables of {2**BITS} rows, float32, {options.threads} thread(s), {rounds} pairs")
     print(
-        f"naive     {NAIVE_TOKENS} tokens: ours {pair.first_ms:.3f} ms, naive {pair.second_ms:.2f} ms, ratio {pair.ratio:.1f} "
-        f"(99 %: {pair.low:.1f} to {pair.high:.1f}), bar at least {BAR}: {verdict}"
+        f"naive     {NAIVE_TOKENS} tokens: ours {pair.first_ms:.3f} ms, naive {pair.second_ms:.2f} ms, "
+        f"ratio {pair.ratio.value:.1f} ({interval(pair.ratio, 1)}), bar at least {BAR}: {verdict}"
     )
 
     print(f"\nlinear    the Memory Layer has {BITS} x fewer multiply-adds at any batch; bytes are those of weights and of rows")
@@ -162,8 +151,8 @@ def main() -> None:
         pairs.append(pair)
         moved = dense.weight.numel() * dense.weight.element_size() / layer.table_bytes(tokens)
         print(
-            f"{tokens:6}{pair.second_ms:15.3f}{pair.first_ms:18.3f}{pair.ratio:26.2f}"
-            f"{f'{pair.low:.2f} to {pair.high:.2f}':>16}{moved:34.3g}",
+            f"{tokens:6}{pair.second_ms:15.3f}{pair.first_ms:18.3f}{pair.ratio.value:26.2f}"
+            f"{bounds(pair.ratio):>16}{moved:34.3g}",
             flush=True,
         )
     faster = [pair.tokens for pair in pairs if pair.low > 1]

@@ -9,11 +9,6 @@ Run: ./dev bench, or python benchmarks/settings_speed.py [--quick] [--batch N] [
 
 import argparse
 import copy
-import gc
-import math
-import random
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -22,6 +17,8 @@ from torch import Tensor, nn
 
 import mixbench
 from mixbench.models.reparameterise import reparameterise
+from mixbench.profilers.stats import median, ratio
+from side_by_side import interval, times
 
 MODELS = ("ghostnetv2", "affnet-et", "affnet")
 
@@ -51,22 +48,6 @@ def settings(module: nn.Module, x: Tensor, with_compile: bool) -> dict[str, Call
     return {name: partial(form, value) for name, (form, value) in forms.items()}
 
 
-def seconds(call: Callable[[], Tensor]) -> float:
-    """Wall-clock seconds of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def interval(values: list[float], confidence: float = 0.99) -> tuple[float, float]:
-    """Order statistics that hold the median with at least this confidence, whatever the distribution."""
-    ordered, count = sorted(values), len(values)
-    rank = 0
-    while rank + 1 < count // 2 and 2 * sum(math.comb(count, i) for i in range(rank + 1)) / 2**count <= 1 - confidence:
-        rank += 1
-    return ordered[rank], ordered[count - 1 - rank]
-
-
 def main() -> None:
     """Print a table for each model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -86,19 +67,11 @@ def main() -> None:
             expected = calls["eager"]()
             for call in calls.values():
                 torch.testing.assert_close(call(), expected, rtol=1e-3, atol=1e-4)
-                call()
-            gc.disable()
-            samples: dict[str, list[float]] = {setting: [] for setting in calls}
-            for _ in range(rounds):
-                for setting in random.sample(list(calls), len(calls)):
-                    samples[setting].append(seconds(calls[setting]))
-            gc.enable()
+            found = dict(zip(calls, times(rounds, *calls.values()), strict=True))
         print(f"{name}, batch {arguments.batch}, {arguments.threads} thread(s), torch {torch.__version__}")
-        for setting, times in samples.items():
-            ratios = [base / own for base, own in zip(samples["eager"], times, strict=True)]
-            low, high = interval(ratios)
-            fast = f"{statistics.median(ratios):5.2f} x as fast as eager, 99 % {low:.2f} to {high:.2f}"
-            print(f"  {setting:<32} {statistics.median(times) * 1000:8.2f} ms  {fast}")
+        for setting, own in found.items():
+            fast = ratio(own, found["eager"])
+            print(f"  {setting:<32} {median(own) * 1000:8.2f} ms  {fast.value:5.2f} x as fast as eager, {interval(fast)}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def model() -> tuple[torch.nn.Module, torch.Tensor]:
     pin(1)
     torch.set_num_threads(1)
     sys.path.insert(0, str(HERE.parent))
-    from blocks import base  # type: ignore[import-not-found, unused-ignore]
+    from blocks import base
 
     module, x = base()
     return module.eval(), x

@@ -1,4 +1,4 @@
-"""N hosts on one machine: network namespaces joined by links of limited speed, so that schedules differ as they do in a cluster.
+"""N hosts on one machine: network namespaces joined by links of limited speed, so that schedules differ as in a cluster.
 
 ``mesh``: a duplex link of its own between each pair, as peers of a full mesh have. ``switch``: one duplex uplink per host to a
 bridge, as hosts behind a switch have. The token bucket filter of the kernel (tc tbf) limits each direction. Needs Linux, root,
@@ -52,13 +52,14 @@ def _in(host: int | str, *words: str) -> None:
 
 
 def _limit(host: int | str, device: str, mbit_per_s: float) -> None:
-    _in(host, "tc", "qdisc", "add", "dev", device, "root", "tbf", "rate", f"{mbit_per_s}mbit", "burst", BURST, "latency", "200ms")
+    bucket = ("tbf", "rate", f"{mbit_per_s}mbit", "burst", BURST, "latency", "200ms")
+    _in(host, "tc", "qdisc", "add", "dev", device, "root", *bucket)
 
 
 def _mesh(count: int, mbit_per_s: float) -> None:
     for one, other in itertools.combinations(range(count), 2):
-        ends = {one: f"to{other}", other: f"to{one}"}
-        _run("ip", "link", "add", ends[one], "netns", name(one), "type", "veth", "peer", "name", ends[other], "netns", name(other))
+        first, second = (("name", f"to{peer}", "netns", name(host)) for host, peer in ((one, other), (other, one)))
+        _run("ip", "link", "add", *first, "type", "veth", "peer", *second)
     for host in range(count):
         for index, peer in enumerate(peer for peer in range(count) if peer != host):
             device = f"to{peer}"

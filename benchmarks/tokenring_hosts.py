@@ -1,21 +1,20 @@
 """Sequence-parallel methods between hosts, measured beside what the model says: full mesh and switch, MHA and GQA.
 
-Hosts are network namespaces joined by links of limited speed (`hosts`), ranks are processes on this machine's cores. The model's
-constants come from this machine too, but from other messages and sizes: link rate and latency from messages between two hosts,
-the rate of attention from the compute-only runs of the smallest case, memory from copies. Every line shows the measured time,
-the modelled one, and their ratios to one-way ring attention.
+Hosts are network namespaces joined by links of limited speed (`hosts`), ranks are processes on this machine's cores. The
+model's constants are calibrated between the same hosts, on other messages and sizes (`mixbench.profilers.calibration`). Every
+line shows the measured time, the modelled one, and how many times as long one-way ring attention takes, by both.
 
 Run as root: python benchmarks/tokenring_hosts.py [--hosts 2,3,4] [--mbit 200] [--seq 2048] [--topology mesh,switch]
 """
 
 import argparse
 import csv
-import json
 import os
-import random
+import pickle
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+import tempfile
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,14 @@ from typing import Any
 import torch
 from torch import distributed
 
+from hosts import command, hosts
 from mixbench.models.errors import BadInput
 from mixbench.models.strategies import make_plan
 from mixbench.models.strategies.layout import even_lengths
 from mixbench.models.strategies.plan import Sizes
-from mixbench.profilers.links import Hardware
+from mixbench.profilers.calibration import constants, time_rank
 from mixbench.profilers.parallel import AttentionJob, Method, MethodTimes, time_methods
+from mixbench.profilers.runs.parallel_run import Workload
 from mixbench.profilers.schedule_model import model
 from mixbench.profilers.stats import estimate, median, ratio
 from mixbench.profilers.workers import World
@@ -41,10 +42,10 @@ MESSAGES = (2**12, 2**16, 2**19, 2**20, 2**22)
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One attention job, or with ``messages`` the times of messages between rank 0 and 1."""
+    """An attention job, or the calibration."""
 
     job: AttentionJob | None = None
-    messages: bool = False
+    calibration: Workload | None = None
 
 
 def rank_main(tasks: list[Task]) -> None:
@@ -57,7 +58,9 @@ def rank_main(tasks: list[Task]) -> None:
     world = World(rank, degree, "cpu", distributed.group.WORLD)
     found: list[Any] = []
     for task in tasks:
-        mine = _messages(world) if task.messages else time_methods(world, task.job) if task.job else None
+        mine: Any = time_methods(world, task.job) if task.job else None
+        if task.calibration:
+            mine = time_rank(world, task.calibration)
         everybody: list[Any] = [None] * degree
         distributed.all_gather_object(everybody, mine)
         found.append(everybody)
@@ -67,38 +70,8 @@ def rank_main(tasks: list[Task]) -> None:
     distributed.destroy_process_group()
 
 
-def _messages(world: World) -> dict[int, float]:
-    """Seconds of a message from rank 0 to rank 1, by bytes: half of there and back."""
-    times = {}
-    for size in MESSAGES:
-        buffer = torch.zeros(size, dtype=torch.uint8)
-        trips = []
-        for _ in range(5):
-            world.barrier()
-            begin = torch.tensor(0.0)
-            start = _now()
-            if world.rank == 0:
-                distributed.send(buffer, 1)
-                distributed.recv(buffer, 1)
-            elif world.rank == 1:
-                distributed.recv(buffer, 0)
-                distributed.send(buffer, 0)
-            del begin
-            trips.append((_now() - start) / 2)
-        times[size] = median(trips)
-    return times
-
-
-def _now() -> float:
-    from time import perf_counter
-
-    return perf_counter()
-
-
 def on_hosts(count: int, topology: Any, mbit: float, tasks: list[Task], folder: Path) -> list[Any]:
     """Run tasks on that many hosts; what every rank found, task by task."""
-    from hosts import command, hosts  # type: ignore[import-not-found, unused-ignore]
-
     (folder / "tasks").write_bytes(_pickled(tasks))
     result = folder / "result"
     with hosts(count, topology, mbit) as environments:
@@ -123,39 +96,12 @@ def on_hosts(count: int, topology: Any, mbit: float, tasks: list[Task], folder: 
 
 
 def _pickled(tasks: list[Task]) -> bytes:
-    import pickle
-
     return pickle.dumps(tasks)
 
 
 def slowest(ranks: list[dict[str, MethodTimes]], label: str, mode: str = "whole") -> list[float]:
     """Of every round, in ns."""
     return [max(times) for times in zip(*(rank[label].samples_ns[mode] for rank in ranks), strict=True)]
-
-
-def calibrate(topology: Any, messages: dict[int, float], small: list[dict[str, MethodTimes]], job: AttentionJob) -> Hardware:
-    """The machine's constants from messages between two hosts, and from a small case's compute-only runs."""
-    sizes = sorted(messages)
-    bandwidth = (sizes[-1] - sizes[-2]) / (messages[sizes[-1]] - messages[sizes[-2]])
-    latency = messages[sizes[0]]
-    degree = len(job.lengths)
-    plan = make_plan("ring", job.lengths, job.heads, job.kv_heads, job.causal)
-    flops = 4 * job.head_dim * job.batch * max(plan.pairs())
-    rate = flops / (median(slowest(small, "ring", "compute")) / 1e9)
-    del degree
-    limits = {"link": bandwidth} if topology == "mesh" else {"port": bandwidth}
-    return Hardware(
-        name="hosts",
-        title="namespaces",
-        topology=topology,
-        flops_per_s=rate,
-        efficiency=1.0,
-        source="measured here",
-        latency_s=latency,
-        launch_s=0.0,
-        memory_bytes_per_s=4e9,
-        **limits,
-    )
 
 
 def able(methods: tuple[str, ...], count: int, seq: int, heads: int, kv_heads: int) -> tuple[Method, ...]:
@@ -183,8 +129,6 @@ def main() -> None:
     parser.add_argument("--rank", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.rank:
-        import pickle
-
         rank_main(pickle.loads(asked.rank.read_bytes()))
         return
     lines: list[dict[str, Any]] = []
@@ -201,34 +145,28 @@ def main() -> None:
     print(f"model against measured: {len(errors)} points, median {100 * median(errors):.1f} %, worst {100 * errors[-1]:.1f} %")
 
 
-def measure(topology: str, mbit: float, count: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(topology: Topology, mbit: float, count: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
     """One set of hosts: every number of heads and length."""
-    import tempfile
-
-    random.seed(0)
     methods = tuple(asked.methods.split(","))
-    small = AttentionJob(able(("ring",), count, 1024, 4, 4), even_lengths(1024, count), 1, 4, 4, DIM, rounds=10)
     jobs = [
-        AttentionJob(
-            able(methods, count, seq, *heads), even_lengths(seq, count), 1, *heads, DIM, rounds=asked.rounds
-        )
+        AttentionJob(able(methods, count, seq, *heads), even_lengths(seq, count), 1, *heads, DIM, rounds=asked.rounds)
         for seq in map(int, asked.seq.split(","))
         for heads in HEADS
     ]
+    calibrations = [Task(calibration=Workload(1, *heads, DIM, "float32", False, False)) for heads in HEADS]
     with tempfile.TemporaryDirectory() as folder:
-        messages, first, *rest = on_hosts(
-            count, topology, mbit, [Task(messages=True), Task(small), *map(Task, jobs)], Path(folder)
-        )
-    machine = calibrate(topology, messages[0], first, small)
-    print(
-        f"\n{topology}, {count} hosts, {mbit:g} Mbit/s: messages {(machine.link if topology == 'mesh' else machine.port) / 1e6:.1f}"
-        f" MB/s after {machine.latency_s * 1e6:.0f} us; attention {machine.flops_per_s / 1e9:.1f} GFLOP/s a rank"
-    )
+        found = on_hosts(count, topology, mbit, [*calibrations, *map(Task, jobs)], Path(folder))
+    machines = {heads: constants(ranks, topology) for heads, ranks in zip(HEADS, found, strict=False)}
+    one = machines[HEADS[0]]
+    rate = min(one.link, one.port) / 1e6
+    print(f"\n{topology}, {count} hosts, {mbit:g} Mbit/s: {rate:.1f} MB/s after {one.latency_s * 1e6:.0f} us;", end=" ")
+    print(f"attention at {one.flops_per_s / 1e9:.1f} GFLOP/s a rank")
     lines = []
-    for job, ranks in zip(jobs, rest, strict=True):
+    for job, ranks in zip(jobs, found[len(HEADS) :], strict=True):
         base = slowest(ranks, "ring")
-        sizes = Sizes(job.batch, job.heads, job.kv_heads, job.head_dim, 4)
-        modelled = {m.label: model(make_plan(m.name, job.lengths, job.heads, job.kv_heads), sizes, machine) for m in job.methods}
+        sizes, machine = Sizes(job.batch, job.heads, job.kv_heads, job.head_dim, 4), machines[job.heads, job.kv_heads]
+        plans = {method.label: make_plan(method.name, job.lengths, job.heads, job.kv_heads) for method in job.methods}
+        modelled = {label: model(plan, sizes, machine) for label, plan in plans.items()}
         print(f"  {sum(job.lengths)} tokens, {job.heads}/{job.kv_heads} heads")
         for method in job.methods:
             times = slowest(ranks, method.label)

@@ -99,6 +99,10 @@ def scale(
         Path | None,
         typer.Option("--hardware-file", metavar="FILE", help="Machines of your own, in TOML.", rich_help_panel=ATTENTION),
     ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", metavar="", help="Model the machine at hand, measured first.", rich_help_panel=ATTENTION),
+    ] = False,
     crossover: Annotated[
         bool,
         typer.Option(
@@ -150,7 +154,7 @@ def scale(
         raise BadInput("--gpus is missing", "say how many: mixbench scale MODEL --gpus 2")
     if spread:
         of_attention = Asked(
-            seq, methods, heads, kv_heads, head_dim, causal, backward, hardware, hardware_file, crossover, slow
+            seq, methods, heads, kv_heads, head_dim, causal, backward, hardware, hardware_file, calibrate, crossover, slow
         )
         scale_attention(
             spec, of_attention, asked, batch or 1, dtype, weak, device, threads, seconds, timeout, oversubscribe, how, output

@@ -27,6 +27,7 @@ class Asked:
     backward: bool
     hardware: str
     hardware_file: Path | None
+    calibrate: bool
     crossover: bool
     slow: bool
 
@@ -77,6 +78,7 @@ def scale_attention(
     if heads % kv_heads:
         raise BadInput(f"{heads} heads can't share {kv_heads} for keys and values", "the second has to divide the first")
     with quick_imports():
+        from ...profilers.calibration import calibrate
         from ...profilers.parallel_sweep import Sweep, crossovers, parse_methods, record, sweep
         from ...profilers.runs.parallel_run import Workload
         from ...profilers.scaling import plan
@@ -89,6 +91,9 @@ def scale_attention(
         typer.echo(f"note: {note}", err=True)
     failure = None
     with bar("starting processes") as update:
+        if asked.calibrate:
+            update("calibrating", 0.0)
+            machine = calibrate(place, work, timeout_s=timeout)
         if asked.crossover:
             run = replace(record(job, place, machine), crossovers=tuple(crossovers(job, gpus, machine, update)))
         else:

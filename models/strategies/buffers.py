@@ -14,7 +14,6 @@ from torch import Tensor
 from .block import wide
 from .plan import KINDS, Attend, Gather, Grad, Keep, Merge, Op, Piece, Program, Recv, Send, Sizes
 
-
 FLIGHT = 3
 """Steps that a result may be under way before its rank has to wait for the slot."""
 

@@ -5,9 +5,9 @@ step late, the last of them alone: N + 1 units of Q or O in sequence, where ring
 
 - results leave at once, in chunks, so that computing one, returning the one before and receiving the next overlap;
 - queries go straight from their owner to every holder, ``ahead`` steps before they are needed. Passed on from neighbour to
-  neighbour every Q crosses the one link to the next rank, which also carries the result of the longest way back: N units on it,
-  while other links of a mesh carry one. Sent straight every link carries one Q and one result: 2 units, if all of them are under
-  way at once, whatever N is. Behind a switch, where a rank's port is all there is, both are the same.
+  neighbour every Q crosses the one link to the next rank, which also carries the result of the longest way back: N units,
+  while other links of a mesh carry one. Sent straight every link carries one Q and one result: 2 units, if all of them are
+  under way at once, whatever N is. Behind a switch, where a rank's port is all there is, both are the same.
 
 ``ahead=0`` passes queries on from neighbour to neighbour, which is what a plain ring of links wants: there a message to a rank
 that is j hops away loads j links.

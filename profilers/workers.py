@@ -159,7 +159,7 @@ def _work(folder: Path, rank: int, job: dict[str, Any]) -> None:
     steps = os.open(folder / f"beat-{rank}", os.O_WRONLY | os.O_CREAT, 0o600)
     world = World(rank, job["degree"], job["device"], tell=lambda step: step.write(steps))
     if world.degree > 1:
-        world.beat("meeting the other ranks")
+        world.tell(Step("meeting the other ranks", waits=True, number=1))
         # The parent's watch is to speak first: it knows who hangs, where a collective only knows that it waited.
         patience_s = 2 * job["timeout_s"] + 60
         distributed.init_process_group(

@@ -38,6 +38,8 @@ TIMEOUT_S = 300.0
 _LOOK_S = 0.05
 _START_S = 60.0
 """What a rank may take to import torch, if the timeout is shorter: nothing of the caller's has run by then."""
+_LEAVE_S = 5.0
+"""What ranks get to leave by themselves when all results are there."""
 _LAST_WORDS_S = 0.2
 _CULPRIT_S = 2.0
 """How long to wait for the rank that failed first, when all that is known is that others have lost it."""
@@ -204,7 +206,8 @@ def _watch(context: "SubprocessContext", folder: Path, degree: int, timeout_s: f
         if any(_failed(folder, rank, code) for rank, code in codes.items()):
             raise _culprit(context, folder)
         running = [rank for rank, code in codes.items() if code is None]
-        if not running:
+        done = [rank for rank in codes if (folder / f"result-{rank}").exists()]
+        if not running or (len(done) == degree and time.monotonic() - max(seen.values()) > _LEAVE_S):
             return
         for rank in running:
             if (step := Step.read(folder / f"beat-{rank}")) and step != steps[rank]:
@@ -234,7 +237,8 @@ def _find_hang(
 
 
 def _failed(folder: Path, rank: int, code: int | None) -> bool:
-    return code is not None and (code != 0 or not (folder / f"result-{rank}").exists())
+    """Whether a rank ended without its result; how it ends after that is no matter."""
+    return code is not None and not (folder / f"result-{rank}").exists()
 
 
 def _culprit(context: "SubprocessContext", folder: Path) -> RankFailure:

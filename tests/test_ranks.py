@@ -15,7 +15,7 @@ import pytest
 
 from mixbench.models.errors import BadInput, CannotMeasure
 from mixbench.profilers.joined import joined
-from mixbench.profilers.ranks import RankFailure, launch
+from mixbench.profilers.ranks import RankFailure, _explain, launch
 
 WORK = """
 import os, signal, time
@@ -142,6 +142,7 @@ def test_ranks_work_together_each_on_a_core_of_its_own_and_listen_on_the_loopbac
         assert first != second or len(os.sched_getaffinity(0)) == 1
 
 
+@pytest.mark.slow
 def test_one_rank_sends_nothing(nest: Nest) -> None:
     ((rank, slowest, _, _, threads, ports),) = launch("rank_work:places", 1, None, 60, 2, env=nest.env)
     assert (rank, slowest, ports) == (0, 0.0, [])
@@ -152,12 +153,16 @@ def test_one_rank_sends_nothing(nest: Nest) -> None:
     ("how", "what"),
     [
         ("killed", "rank 1 was killed by SIGKILL"),
-        ("segfault", "rank 1 was killed by SIGSEGV"),
+        pytest.param("segfault", "rank 1 was killed by SIGSEGV", marks=pytest.mark.slow),
         ("raises", "rank 1 raised ValueError: no such luck"),
-        ("refuses", "rank 1 stopped: this will not do"),
-        ("memory", "rank 1 ran out of memory: OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB"),
-        ("exits", "rank 1 ended with exit code 9"),
-        ("leaves", "rank 1 ended before its result"),
+        pytest.param("refuses", "rank 1 stopped: this will not do", marks=pytest.mark.slow),
+        pytest.param(
+            "memory",
+            "rank 1 ran out of memory: OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("exits", "rank 1 ended with exit code 9", marks=pytest.mark.slow),
+        pytest.param("leaves", "rank 1 ended before its result", marks=pytest.mark.slow),
     ],
 )
 def test_a_rank_that_ends_early_is_named_with_its_cause(nest: Nest, how: str, what: str) -> None:
@@ -178,10 +183,12 @@ def test_a_hanging_rank_is_blamed_and_not_the_one_that_waits_for_it(nest: Nest) 
     assert "in fails" in found.log, "it is asked where it stands"
 
 
+@pytest.mark.slow
 def test_ranks_that_wait_for_one_another_are_a_hang_too(nest: Nest) -> None:
     assert "hangs: no progress for 2 s" in failure(nest, "deadlocks", timeout_s=2).what
 
 
+@pytest.mark.slow
 def test_a_slow_rank_that_comes_on_is_no_hang(nest: Nest) -> None:
     assert launch("rank_work:slow", 2, None, 1.5, env=nest.env) == ["done", "done"]
 
@@ -190,12 +197,15 @@ def test_what_a_rank_has_started_ends_with_it(nest: Nest) -> None:
     assert "with a child" in failure(nest, "breeds").what
 
 
+@pytest.mark.slow
 def test_an_unknown_function_is_a_failure_of_its_ranks(nest: Nest) -> None:
     assert "AttributeError" in failure(nest, "missing").what
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_workers_end_with_the_process_that_started_them(nest: Nest, tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    "number", [*(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGINT, signal.SIGTERM)), signal.SIGKILL]
+)
+def test_workers_end_with_the_process_that_started_them(nest: Nest, tmp_path: Path, number: signal.Signals) -> None:
     program = f"""
 import tempfile
 tempfile.tempdir = {str(tmp_path / "parent")!r}
@@ -221,6 +231,31 @@ launch("rank_work:fails", 2, "hangs", 60)
     while nest.living():
         assert time.monotonic() < until, "workers outlive their parent"
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "what"),
+    [
+        (-9, "", "rank 3 was killed by SIGKILL"),
+        (-11, "", "rank 3 was killed by SIGSEGV"),
+        (-250, "", "rank 3 was killed by signal 250"),
+        (9, "", "rank 3 ended with exit code 9"),
+        (0, "", "rank 3 ended before its result"),
+        (1, "MemoryError: ", "rank 3 ran out of memory: MemoryError"),
+        (
+            1,
+            "RuntimeError: [enforce fail] not enough memory: you tried to allocate",
+            "rank 3 ran out of memory: RuntimeError: ",
+        ),
+        (1, "BadInput: no\ndo that", "rank 3 stopped: no"),
+        (1, "ValueError: one\ntwo", "rank 3 raised ValueError: one"),
+    ],
+)
+def test_each_end_has_its_words(code: int, message: str, what: str) -> None:
+    found = _explain(3, code, message, "")
+    assert found.what.startswith(what)
+    assert "\n" not in found.what
+    assert found.hint
 
 
 def test_the_variables_of_torchrun_and_slurm_are_understood() -> None:

@@ -4,10 +4,13 @@ import csv
 import io
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,13 @@ import psutil
 import pytest
 
 from mixbench.models.errors import BadInput, CannotMeasure
+from mixbench.profilers import scaling
 from mixbench.profilers.devices.base import find
 from mixbench.profilers.joined import Joined
 from mixbench.profilers.machine import usable_cores
 from mixbench.profilers.ranks import RankFailure
 from mixbench.profilers.runs.scale_run import ScalePoint, ScaleRun, over, rate, speed_up
-from mixbench.profilers.scaling import Job, Plan, degrees_to, plan, split, sweep, time_rounds
+from mixbench.profilers.scaling import Job, Plan, RankTimes, degrees_to, plan, split, sweep, time_rounds
 from mixbench.profilers.stats import estimate
 from mixbench.profilers.workers import World
 
@@ -43,14 +47,6 @@ def timer(world, payload):
     pause = PACE_S[world.degree, world.rank]
     samples = time_rounds(world, lambda: time.sleep(pause), find("cpu"), job.seconds, job.rounds)
     return RankTimes(tuple(samples), (f"batch {batch} at degree {world.degree}",))
-
-def constant(world, payload):
-    return RankTimes((1e6 / world.degree,) * 12)
-
-def fails_at_two(world, payload):
-    if world.degree == 2:
-        raise ValueError("two is too many")
-    return RankTimes((1e6,) * 12)
 """
 
 NET = """
@@ -91,6 +87,24 @@ def fake(tmp_path: Path) -> dict[str, str]:
     """An environment in which workers find the timers above."""
     (tmp_path / "fake_timer.py").write_text(FAKE)
     return {"PYTHONPATH": str(tmp_path)}
+
+
+@pytest.fixture
+def ranks(monkeypatch: pytest.MonkeyPatch) -> "Put":
+    """Puts ranks in the place of real ones whose calls take so many ns at each degree; a degree without a time fails."""
+
+    def put(times_ns: dict[int, float]) -> None:
+        def launch(timer: str, degree: int, *_: Any) -> list[RankTimes]:
+            if degree not in times_ns:
+                raise RankFailure(degree - 1, f"raised ValueError: {degree} is too many")
+            return [RankTimes((times_ns[degree],) * 12)] * degree
+
+        monkeypatch.setattr(scaling, "launch", launch)
+
+    return put
+
+
+Put = Callable[[dict[int, float]], None]
 
 
 def two(oversubscribed: bool = False) -> Plan:
@@ -137,8 +151,9 @@ def test_throughput_is_the_global_batch_over_the_slowest_ranks_time(net: str, fa
     assert "batch 2 at degree 2" in run.notes
 
 
-def test_weak_scaling_keeps_the_batch_of_each_rank(net: str, fake: dict[str, str]) -> None:
-    run, _ = sweep(Job(net, {}, batch=3, weak=True, repeats=2), two(), timer="fake_timer:constant", env=fake)
+def test_weak_scaling_keeps_the_batch_of_each_rank(net: str, ranks: Put) -> None:
+    ranks({1: 1e6, 2: 0.5e6})
+    run, _ = sweep(Job(net, {}, batch=3, weak=True, repeats=2), two())
     both = values(run)[2]
     assert (both.batch_per_rank, both.global_batch, both.repeats) == (3, 6, 2)
     assert both.speed_up is not None
@@ -148,8 +163,9 @@ def test_weak_scaling_keeps_the_batch_of_each_rank(net: str, fake: dict[str, str
     assert both.efficiency.value == pytest.approx(2)
 
 
-def test_an_oversubscribed_point_has_no_speed_up_and_no_efficiency(net: str, fake: dict[str, str]) -> None:
-    run, _ = sweep(Job(net, {}, repeats=1), two(oversubscribed=True), timer="fake_timer:constant", env=fake)
+def test_an_oversubscribed_point_has_no_speed_up_and_no_efficiency(net: str, ranks: Put) -> None:
+    ranks({1: 1e6, 2: 0.5e6})
+    run, _ = sweep(Job(net, {}, repeats=1), two(oversubscribed=True))
     both = values(run)[2]
     assert both.oversubscribed
     assert (both.speed_up, both.efficiency) == (None, None)
@@ -157,19 +173,21 @@ def test_an_oversubscribed_point_has_no_speed_up_and_no_efficiency(net: str, fak
     assert not values(run)[1].oversubscribed
 
 
-def test_a_degree_that_fails_leaves_the_others_and_is_marked(net: str, fake: dict[str, str]) -> None:
-    run, failure = sweep(Job(net, {}, repeats=2), two(), timer="fake_timer:fails_at_two", env=fake)
+def test_a_degree_that_fails_leaves_the_others_and_is_marked(net: str, ranks: Put) -> None:
+    ranks({1: 1e6})
+    run, failure = sweep(Job(net, {}, repeats=2), replace(two(), asked=4, degrees=(1, 2, 4)))
     assert isinstance(failure, RankFailure)
+    assert list(values(run)) == [1, 2], "what is above a failed degree is not tried"
     one, both = values(run)[1], values(run)[2]
     assert (one.status, one.repeats) == ("measured", 2)
     assert (both.status, both.step_ns, both.repeats) == ("failed", None, 0)
-    assert "two is too many" in both.cause
+    assert "2 is too many" in both.cause
 
 
 def test_the_interval_of_a_ratio_holds_what_both_intervals_allow() -> None:
-    base, other = [100.0 + i for i in range(40)], [50.0 + i for i in range(40)]
-    found = speed_up(base[::2] + base[1::2], 1, other[::2] + other[1::2], 1)
-    slow, fast = (rate(estimate(s[::2] + s[1::2], level=0.995), 1) for s in (base, other))
+    base, other = random.Random(1).sample(range(100, 140), 40), random.Random(2).sample(range(50, 90), 40)
+    found = speed_up(base, 1, other, 1)
+    slow, fast = (rate(estimate(samples, level=0.995), 1) for samples in (base, other))
     assert slow.low and slow.high and fast.low and fast.high
     assert found.value == pytest.approx(119.5 / 69.5)
     assert (found.low, found.high) == (fast.low / slow.high, fast.high / slow.low)
@@ -225,13 +243,14 @@ def test_short_calls_are_timed_in_blocks() -> None:
 
 def test_help_and_wrong_use_come_without_torch() -> None:
     for words, code in (["--help"], 0), (["ghostnet2", "--gpus", "2"], 2), (["ghostnetv2"], 2):
-        program = f"import sys; from mixbench.cli.app import main; code = main(['scale', *{words!r}]); assert 'torch' not in sys.modules; sys.exit(code)"
+        run = f"code = main(['scale', *{words!r}]); assert 'torch' not in sys.modules; sys.exit(code)"
+        program = f"import sys; from mixbench.cli.app import main; {run}"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
         assert done.returncode == code, done.stderr
 
 
 @TWO_CORES
-@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("train", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_command_measures_two_processes_and_keeps_its_schema(net: str, train: bool) -> None:
     done = scale(net, "--gpus", "2", "--batch", "4", "--device", "cpu", "--json", *QUICK, *(["--train"] if train else []))
     assert done.returncode == 0, done.stderr
@@ -259,6 +278,15 @@ def test_the_table_shows_a_failed_degree_and_what_was_measured_before(net: str) 
     assert hint.startswith("hint: ")
 
 
+def test_the_command_refuses_more_ranks_than_cores() -> None:
+    refused = scale("ghostnetv2", "--gpus", str(len(usable_cores()) + 1), "--device", "cpu")
+    assert (refused.returncode, refused.stdout) == (3, "")
+    error, hint = refused.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert "--oversubscribe" in hint
+
+
+@pytest.mark.slow
 def test_more_ranks_than_cores_are_marked_in_the_table(net: str) -> None:
     crowd = str(len(usable_cores()) + 1)
     done = scale(net, "--gpus", crowd, "--device", "cpu", "--oversubscribe", "--weak", "--csv", *QUICK)
@@ -267,14 +295,11 @@ def test_more_ranks_than_cores_are_marked_in_the_table(net: str) -> None:
     assert last["degree"] == crowd
     assert last["oversubscribed"] == "True"
     assert last["efficiency"] == last["speed_up"] == ""
-    refused = scale(net, "--gpus", crowd, "--device", "cpu")
-    assert refused.returncode == 3
-    assert refused.stdout == ""
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_command_and_its_workers(net: str, number: int, code: int) -> None:
-    command = [SCRIPT, "scale", net, "--gpus", "2", "--kwarg", "how=hangs", "--oversubscribe", "--repeats", "1"]
+    command = [str(SCRIPT), "scale", net, "--gpus", "2", "--kwarg", "how=hangs", "--oversubscribe", "--repeats", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 30
         workers: list[psutil.Process] = []
@@ -315,7 +340,7 @@ def test_in_a_world_of_torchrun_rank_0_alone_speaks(net: str) -> None:
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        ("raises", "error: rank 1 raised ValueError: no such luck"),
+        pytest.param("raises", "error: rank 1 raised ValueError: no such luck", marks=pytest.mark.slow),
         pytest.param("killed", "error: rank 1 ended without a word", marks=pytest.mark.slow),
         pytest.param("hangs", "error: rank 1 hangs: no progress for 5 s", marks=pytest.mark.slow),
     ],
@@ -371,7 +396,11 @@ def slurm(net: str, port: int, *words: str) -> list[tuple[int, str, str]]:
         env = {**os.environ, "SLURM_PROCID": rank, "SLURM_NTASKS": "2", "SLURM_LOCALID": rank, "MASTER_PORT": str(port)}
         command = [sys.executable, *joined_words(net, *words)]
         tasks.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-    ends = [task.communicate(timeout=60) for task in tasks]
+    try:
+        ends = [task.communicate(timeout=60) for task in tasks]
+    finally:
+        for task in tasks:
+            task.kill()
     return [(task.returncode, *end) for task, end in zip(tasks, ends, strict=True)]
 
 
@@ -383,6 +412,7 @@ def test_two_tasks_of_slurm_make_one_world(net: str, free_port: int) -> None:
     assert no_child_is_left()
 
 
+@pytest.mark.slow
 def test_a_killed_task_of_slurm_ends_the_other(net: str, free_port: int) -> None:
     (code, out, err), silent = slurm(net, free_port, "--kwarg", "how=killed")
     assert (code, out) == (3, "")

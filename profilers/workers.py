@@ -130,6 +130,8 @@ def backend(device: str) -> str:
 def main() -> None:
     """A worker's whole life: ``FOLDER RANK`` are its arguments, the job lies in the folder, and there its result goes."""
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+    if not folder.exists():
+        os._exit(1)  # interrupted while it started the ranks, the parent is gone already
     job = json.loads((folder / "job.json").read_text())
     log = os.open(folder / f"log-{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream in (1, 2):

@@ -179,6 +179,11 @@ def _enter(place: Joined, timeout_s: float, device: str) -> None:
     if place.one_machine:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback_interface())
         os.environ.setdefault("NCCL_SOCKET_IFNAME", loopback_interface())
+    # What answers at that port may be no store and never answer, which torch waits for without an end.
+    what = f"nothing like a store answers at {place.host}:{place.port} within {timeout_s:g} s"
+    alarm = threading.Timer(timeout_s + _CULPRIT_S, _end, (place, what, _ALL))
+    alarm.daemon = True
+    alarm.start()
     try:
         opens = place.hosts_store and place.rank == 0
         listener = _bound(place.host, place.port) if opens else None
@@ -195,6 +200,8 @@ def _enter(place: Joined, timeout_s: float, device: str) -> None:
     except RuntimeError as error:
         what = f"the {place.degree} ranks of {place.by} did not meet at {place.host}:{place.port}: {first_line(error)}"
         raise CannotMeasure(what, _ALL) from error
+    finally:
+        alarm.cancel()
     _STATE.store = store
     atexit.register(_leave)
 
@@ -304,7 +311,7 @@ class _Watch:
             except RuntimeError:  # the store went with the rank that kept it
                 if self._done.wait(_CULPRIT_S):
                     return  # in peace: all was done
-                self._end("rank 0, which kept the store, is gone", "", 3)
+                _end(self._place, "rank 0, which kept the store, is gone", f"{self._place.by} knows its exit code")
             if number:  # someone ends us; most likely since another rank failed, so look for its words first
                 time.sleep(_CULPRIT_S)
                 with suppress(RuntimeError):
@@ -331,9 +338,10 @@ class _Watch:
         lost, _, rank, cause, hint = min(found)
         if lost and (silent := self._silent()):
             rank, cause, hint = silent[0], "ended without a word", f"{self._place.by} knows its exit code"
-        self._end(
-            f"rank {rank} {cause}", hint or "the exception is of the model or of torch on that rank", CannotMeasure.exit_code
-        )
+        _say(self._place, f"rank {rank} {cause}", hint or "the exception is of the model or of torch on that rank")
+        with suppress(RuntimeError):
+            self._store.set("said", "1")  # the others need wait no longer
+        os._exit(CannotMeasure.exit_code)
 
     def _silent(self) -> list[int]:
         """The ranks that give no sign of life."""
@@ -342,9 +350,13 @@ class _Watch:
         time.sleep(_SILENT_S)
         return [rank for rank, name in enumerate(names) if rank and self._store.add(name, 0) == before[rank]]
 
-    def _end(self, what: str, hint: str, code: int) -> NoReturn:
-        if self._place.rank == 0:
-            print(f"error: {what}\nhint: {hint}", file=sys.stderr, flush=True)  # noqa: T201
-            with suppress(RuntimeError):
-                self._store.set("said", "1")
-        os._exit(code)
+
+def _say(place: Joined, what: str, hint: str) -> None:
+    if place.rank == 0:
+        print(f"error: {what}\nhint: {hint}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _end(place: Joined, what: str, hint: str) -> NoReturn:
+    """End from a thread, while the main one is deep in torch. Rank 0 says why."""
+    _say(place, what, hint)
+    os._exit(CannotMeasure.exit_code)

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 300.0
 _LOOK_S = 0.05
+_START_S = 60.0
+"""What a rank may take to import torch, if the timeout is shorter: nothing of the caller's has run by then."""
+_LEAVE_S = 5.0
+"""What ranks get to leave by themselves when all results are there."""
 _LAST_WORDS_S = 0.2
 _CULPRIT_S = 2.0
 """How long to wait for the rank that failed first, when all that is known is that others have lost it."""
@@ -88,7 +92,7 @@ def launch(
         folder = Path(name)
         (folder / "payload").write_bytes(pickle.dumps(payload))
         cores = _share_cores(degree, cores_per_rank)
-        with _store() as (port, _keep):
+        with _store() as port:
             job = {
                 "function": function,
                 "degree": degree,
@@ -113,7 +117,7 @@ def _share_cores(degree: int, cores_per_rank: int) -> list[list[int]]:
 
 
 @contextmanager
-def _store() -> Iterator[tuple[int, Any]]:
+def _store() -> Iterator[int]:
     """The meeting point of the ranks, on a port of the loopback that was free when it was bound."""
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
@@ -121,9 +125,9 @@ def _store() -> Iterator[tuple[int, Any]]:
         port = listener.getsockname()[1]
         store = connect(LOOPBACK, port, TIMEOUT_S, listener=listener.detach())
     try:
-        yield port, store
+        yield port
     finally:
-        del store
+        del store  # an exception's traceback would keep it, and its port open
 
 
 @contextmanager
@@ -202,7 +206,8 @@ def _watch(context: "SubprocessContext", folder: Path, degree: int, timeout_s: f
         if any(_failed(folder, rank, code) for rank, code in codes.items()):
             raise _culprit(context, folder)
         running = [rank for rank, code in codes.items() if code is None]
-        if not running:
+        done = [rank for rank in codes if (folder / f"result-{rank}").exists()]
+        if not running or (len(done) == degree and time.monotonic() - max(seen.values()) > _LEAVE_S):
             return
         for rank in running:
             if (step := Step.read(folder / f"beat-{rank}")) and step != steps[rank]:
@@ -221,17 +226,19 @@ def _find_hang(
 ) -> tuple[int, str] | None:
     """The rank at work that made no progress for too long; or the first of all, when they wait for one another."""
     now = time.monotonic()
-    late = [rank for rank in running if now - seen[rank] >= timeout_s]
+    limits = {rank: timeout_s if steps[rank].number else max(timeout_s, _START_S) for rank in running}
+    late = [rank for rank in running if now - seen[rank] >= limits[rank]]
     working = [rank for rank in late if not steps[rank].waits]
     if not late or (not working and len(late) < len(running)):
         return None  # those who wait are not late while somebody works
     rank = min(working or late, key=lambda rank: seen[rank])
     doing = f"in {steps[rank].name!r}" + ("" if working else ", as every rank waits for another")
-    return rank, f"hangs: no progress for {timeout_s:g} s, {doing}"
+    return rank, f"hangs: no progress for {limits[rank]:g} s, {doing}"
 
 
 def _failed(folder: Path, rank: int, code: int | None) -> bool:
-    return code is not None and (code != 0 or not (folder / f"result-{rank}").exists())
+    """Whether a rank ended without its result; how it ends after that is no matter."""
+    return code is not None and not (folder / f"result-{rank}").exists()
 
 
 def _culprit(context: "SubprocessContext", folder: Path) -> RankFailure:

@@ -175,7 +175,7 @@ def sweep(
     timer: str = _TIMER,
     env: Mapping[str, str] | None = None,
 ) -> tuple[ScaleRun, RankFailure | None]:
-    """Measure every degree. A degree that fails ends the sweep; what was measured until then is returned, and the failure.
+    """Measure every degree. One that fails is not tried again, nor are those above it; returned with the first failure.
 
     Args:
         timer: ``module:function`` that returns a rank's `RankTimes`, called as ``timer(world, (job, batch))``.
@@ -186,24 +186,30 @@ def sweep(
     case = job.build("meta", None)
     batches = split(job, place.degrees, _batch_of(case))
     times: dict[int, list[list[RankTimes]]] = {degree: [] for degree in place.degrees}
+    failures: dict[int, RankFailure] = {}
     turns = _turns(place.degrees, job.repeats)
-    watch, failure, failed_degree = Disturbances(), None, 0
+    watch = Disturbances()
     for done, degree in enumerate(turns):
+        if degree >= min(failures, default=math.inf):
+            continue
         progress(f"degree {degree}", done / len(turns))
-        payload = (job, batches[degree])
         try:
+            payload = (job, batches[degree])
             times[degree].append(launch(timer, degree, payload, job.timeout_s, place.cores_per_rank, env, place.device))
         except RankFailure as caught:
-            failure, failed_degree = caught, degree
-            break
+            failures[degree] = caught
+    causes = {degree: caught.what for degree, caught in failures.items()}
+    for degree, found in times.items():
+        if 0 < len(found) < job.repeats:
+            causes.setdefault(degree, f"not repeated, as degree {min(failures)} failed")
     points = tuple(
-        _point(degree, batches, times, place, failure.what if failure and degree == failed_degree else "")
+        _point(degree, batches, times, place, causes.get(degree, ""))
         for degree in place.degrees
-        if times[degree] or degree == failed_degree
+        if times[degree] or degree in causes
     )
     first = job.build("meta", batches[place.degrees[0]])
     # Other ranks of a joined world would look like strangers that keep the cores busy.
-    return _record(job, place, points, first, times, [] if joined() else watch.warnings()), failure
+    return _record(job, place, points, first, times, [] if joined() else watch.warnings()), next(iter(failures.values()), None)
 
 
 def _turns(degrees: Sequence[int], repeats: int) -> list[int]:

@@ -130,6 +130,8 @@ def backend(device: str) -> str:
 def main() -> None:
     """A worker's whole life: ``FOLDER RANK`` are its arguments, the job lies in the folder, and there its result goes."""
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+    if not folder.exists():
+        os._exit(1)  # interrupted while it started the ranks, the parent is gone already
     job = json.loads((folder / "job.json").read_text())
     log = os.open(folder / f"log-{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream in (1, 2):
@@ -159,7 +161,7 @@ def _work(folder: Path, rank: int, job: dict[str, Any]) -> None:
     steps = os.open(folder / f"beat-{rank}", os.O_WRONLY | os.O_CREAT, 0o600)
     world = World(rank, job["degree"], job["device"], tell=lambda step: step.write(steps))
     if world.degree > 1:
-        world.beat("meeting the other ranks")
+        world.tell(Step("meeting the other ranks", waits=True, number=1))
         # The parent's watch is to speak first: it knows who hangs, where a collective only knows that it waited.
         patience_s = 2 * job["timeout_s"] + 60
         distributed.init_process_group(
@@ -181,4 +183,6 @@ def _work(folder: Path, rank: int, job: dict[str, Any]) -> None:
     partial.rename(folder / f"result-{rank}")
     if world.group is not None:
         world.barrier()  # nobody leaves while another still reads from it
-        distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # torch's way out with a process group is long, and now and then has no end

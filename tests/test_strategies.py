@@ -137,7 +137,7 @@ def test_shorter_dtypes_stay_within_their_rounding(method: str, dtype: torch.dty
         assert error < tolerance
     # And no worse than torch's own kernel in that dtype, to within a small factor.
     native = [t.detach().requires_grad_() for t in (q, k, v)]
-    out = F.scaled_dot_product_attention(*native, is_causal=True)
+    out = F.scaled_dot_product_attention(native[0], native[1], native[2], is_causal=True)
     for ours_, theirs, exact in zip(found, [out, *torch.autograd.grad(out, native, do)], expected, strict=True):
         assert (ours_.double() - exact).norm() < 3 * (theirs.double() - exact).norm() + 1e-12
 
@@ -355,7 +355,8 @@ def test_programs_that_wait_for_one_another_are_told() -> None:
     last = tuple(tuple(sorted(program, key=lambda op: isinstance(op, Send))) for program in good.forward)
     wrong = replace(good, forward=last)
     with pytest.raises(RuntimeError, match="ranks 0, 1 wait"):
-        play(*draw(4, 1, 1)[:3], wrong)
+        q, k, v, _ = draw(4, 1, 1)
+        play(q, k, v, wrong)
 
 
 # Memory.

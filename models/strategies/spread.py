@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 import torch.distributed as dist
@@ -32,7 +32,7 @@ class GroupTransport:
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
-        self.group, self.members = group, dist.get_process_group_ranks(group)
+        self.group, self.members = ref(group), dist.get_process_group_ranks(group)
         self.backend = dist.get_backend(group)
         self.batched = self.backend == "nccl"
         self.channels: dict[int, dist.ProcessGroup] = {}
@@ -46,18 +46,14 @@ class GroupTransport:
         the form that the world takes part in.
         """
         part = len(self.members) < dist.get_world_size()
-        for channel in sorted(set(channels) - set(self.channels)):
-            self.channels[channel] = (
-                dist.new_group(self.members, backend=self.backend, use_local_synchronization=part)
-                if self.batched
-                else self.group
-            )
+        for channel in sorted(set(channels) - set(self.channels)) if self.batched else ():
+            self.channels[channel] = dist.new_group(self.members, backend=self.backend, use_local_synchronization=part)
 
     def post(self, message: Message) -> None:
         if self.batched:
             self.row.append(message)
             return
-        peer, group = self._peer(message), self.channels[message.op.channel]
+        peer, group = self._peer(message), self.group()  # held weakly: what is kept for a group must not keep it alive
         start = dist.irecv if isinstance(message.op, Recv) else dist.isend
         message.work = start(message.buffer, peer, group=group, tag=FIRST_TAG + message.tag)
 

@@ -17,7 +17,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import distributed
@@ -132,7 +132,8 @@ def main() -> None:
         rank_main(pickle.loads(asked.rank.read_bytes()))
         return
     lines: list[dict[str, Any]] = []
-    for topology in asked.topology.split(","):
+    topologies: tuple[Literal["mesh", "switch"], ...] = ("mesh", "switch")
+    for topology in (name for name in topologies if name in asked.topology.split(",")):
         for mbit in map(float, asked.mbit.split(",")):
             for count in map(int, asked.hosts.split(",")):
                 lines += measure(topology, mbit, count, asked)
@@ -145,7 +146,7 @@ def main() -> None:
     print(f"model against measured: {len(errors)} points, median {100 * median(errors):.1f} %, worst {100 * errors[-1]:.1f} %")
 
 
-def measure(topology: Topology, mbit: float, count: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(topology: Literal["mesh", "switch"], mbit: float, count: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
     """One set of hosts: every number of heads and length."""
     methods = tuple(asked.methods.split(","))
     jobs = [

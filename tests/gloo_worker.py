@@ -113,7 +113,8 @@ def steady(group: Any) -> dict[str, Any]:
     q = torch.randn(1, 4, 8, 16, dtype=torch.bfloat16)
     session = open_session(q, q, q, "tokenring", group, causal=True, layout="zigzag")
     assert session is open_session(q, q, q, "tokenring", group, causal=True, layout="zigzag")
-    memory, timeline = [], []
+    memory: list[list[int]] = []
+    timeline: list[Any] = []
     for _ in range(3):
         session.run(session.state(q, q, q))
         memory.append([buffer.data_ptr() for buffer in session.forward.buffers])

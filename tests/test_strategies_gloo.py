@@ -33,10 +33,11 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         for rank in range(WORLD)
     ]
     try:
-        results = [process.communicate(timeout=120) for process in started]
+        results = [process.communicate(timeout=60) for process in started]
     finally:
         for process in started:
             process.kill()
+            process.wait()
     assert [process.returncode for process in started] == [0] * WORLD, "\n".join(err for _, err in results)
     return [json.loads(out.splitlines()[-1]) for out, _ in results]
 

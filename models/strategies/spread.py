@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 import torch.distributed as dist
@@ -19,33 +19,43 @@ KEPT = 16
 """Executors, each with its buffers, that a group keeps for cases it has met."""
 
 
+FIRST_TAG = 1 << 20
+"""Where tags begin, out of the way of messages that others send in the same group."""
+
+
 class GroupTransport:
-    """Messages over torch.distributed, each channel a process group of its own, so that channels don't wait for one another.
+    """Messages over torch.distributed.
 
     Peers are named by their rank in the group, and translated: a subgroup's rank 0 may be any rank of the world. Messages
-    carry tags, except over NCCL, which has none: there, those that a program posts in a row go as one batch, and the order
-    within a pair of ranks tells them apart.
+    carry tags, which keep channels apart as well. NCCL has none: there, each channel is a process group of its own, those
+    that a program posts in a row go as one batch, and the order within a pair of ranks tells them apart.
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
-        self.members = dist.get_process_group_ranks(group)
+        self.group, self.members = ref(group), dist.get_process_group_ranks(group)
         self.backend = dist.get_backend(group)
         self.batched = self.backend == "nccl"
         self.channels: dict[int, dist.ProcessGroup] = {}
         self.row: list[Message] = []
 
     def open(self, channels: Iterable[int]) -> None:
-        """Make the channels' groups; every member at the same time, members only."""
-        for channel in sorted(set(channels) - set(self.channels)):
-            self.channels[channel] = dist.new_group(self.members, backend=self.backend, use_local_synchronization=True)
+        """Make the channels ready; every member at the same time.
+
+        A group that its members alone make is named by how many groups a process knows (torch 2.13), so members that know
+        different numbers wait for one another for ever. Hence tags where there are tags, and over NCCL, for the whole world,
+        the form that the world takes part in.
+        """
+        part = len(self.members) < dist.get_world_size()
+        for channel in sorted(set(channels) - set(self.channels)) if self.batched else ():
+            self.channels[channel] = dist.new_group(self.members, backend=self.backend, use_local_synchronization=part)
 
     def post(self, message: Message) -> None:
         if self.batched:
             self.row.append(message)
             return
-        peer, group = self._peer(message), self.channels[message.op.channel]
+        peer, group = self._peer(message), self.group()  # held weakly: what is kept for a group must not keep it alive
         start = dist.irecv if isinstance(message.op, Recv) else dist.isend
-        message.work = start(message.buffer, peer, group=group, tag=message.tag)
+        message.work = start(message.buffer, peer, group=group, tag=FIRST_TAG + message.tag)
 
     def flush(self) -> None:
         for channel, group in self.channels.items():

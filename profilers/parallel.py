@@ -28,7 +28,7 @@ from .workers import World
 ALONE = "one process"
 CHECKED_ROWS = 256
 """Queries per rank whose output is compared with attention in float64; all of them where there are no more."""
-_WARM_CALLS, _MIN_ROUNDS, _MAX_ROUNDS = 3, 10, 400
+_WARM_CALLS, _MIN_ROUNDS, _MAX_ROUNDS = 3, 16, 400
 MODES: tuple[Mode, ...] = ("whole", "compute", "messages")
 
 

@@ -55,9 +55,18 @@ def test_the_first_screen_of_the_readme_is_what_the_command_prints() -> None:
     assert printed == block[1]
 
 
-def test_the_python_example_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = fenced("README.md", "python")
+def test_the_python_example_of_the_readme_runs() -> None:
+    block, _ = fenced("README.md", "python")
     subprocess.run([sys.executable, "-c", block], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_readmes_lines_for_torchrun_run_under_it(tmp_path: Path) -> None:
+    _, block = fenced("README.md", "python")
+    program = tmp_path / "program.py"
+    program.write_text(block)
+    words = [str(SCRIPT.with_name("torchrun")), "--standalone", "--nproc-per-node", "2", str(program)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_readmes_way_to_a_users_own_model_works(tmp_path: Path) -> None:

@@ -4,26 +4,24 @@ Measured points come from processes of this machine (or of a joined world), mode
 machine; they share no list, no column and no unit.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..models.errors import BadInput
-from ..models.strategies import describe, make_plan, names
 from ..models.strategies.layout import even_lengths
-from ..models.strategies.plan import Plan, Sizes
 from .devices.base import find
 from .joined import joined
 from .links import Hardware
 from .machine import Disturbances, look
 from .parallel import ALONE, MODES, AttentionJob, Method, MethodTimes
-from .ranks import TIMEOUT_S, RankFailure, launch
-from .runs.parallel_run import Bar, Crossover, Duel, MeasuredPoint, ModelledPoint, ParallelRun, Status, Workload
+from .parallel_job import Sweep, flops, overlap, planned_bytes
+from .parallel_modelled import model_points
+from .ranks import RankFailure, launch
+from .runs.parallel_run import Bar, Duel, MeasuredPoint, ModelledPoint, ParallelRun, Status
 from .runs.run import versions
 from .runs.scale_run import over, speed_up
 from .scaling import Plan as Place
 from .scaling import degrees_to
-from .schedule_model import Modelled, model
 from .stats import estimate, ratio
 from .workers import backend
 
@@ -32,63 +30,6 @@ PATIENCE_S = 3.0
 """A step that is sure to take longer is left to the model, unless the user has time."""
 _CPU_FLOPS_PER_S = 60e9
 """Of one thread, about: only to guess whether a step takes seconds."""
-_ITEMSIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-_FLOPS, _BACKWARD_FLOPS = 4, 10
-_LONGEST = 2**24
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """What is swept.
-
-    Attributes:
-        seq_lens: tokens of the whole sequence; with ``weak`` of each rank.
-        slow: measure points too whose steps will take over `PATIENCE_S`.
-    """
-
-    methods: tuple[Method, ...]
-    seq_lens: tuple[int, ...]
-    workload: Workload
-    weak: bool = False
-    seconds: float = 4.0
-    rounds: int | None = None
-    timeout_s: float = TIMEOUT_S
-
-    slow: bool = False
-
-    def length(self, seq_len: int, degree: int) -> int:
-        """Tokens of the whole sequence at a degree."""
-        return seq_len * degree if self.weak else seq_len
-
-    def plan(self, method: Method, seq_len: int, degree: int) -> Plan:
-        """A method's plan at a degree."""
-        work = self.workload
-        lengths = even_lengths(self.length(seq_len, degree), degree)
-        options = dict(method.options)
-        return make_plan(method.name, lengths, work.heads, work.kv_heads, work.causal, method.layout, **options)
-
-    def sizes(self) -> Sizes:
-        """What plans need to know of the tensors."""
-        work = self.workload
-        return Sizes(work.batch, work.heads, work.kv_heads, work.head_dim, _ITEMSIZES[work.dtype])
-
-
-def parse_methods(words: str, causal: bool) -> tuple[Method, ...]:
-    """``tokenring,ring:zigzag`` or ``all`` as methods; under a causal mask the default layout is the balanced one.
-
-    Raises:
-        BadInput: for a method or layout that doesn't exist.
-    """
-    asked = names() if words == "all" else words.split(",")
-    found = []
-    for word in asked:
-        name, _, layout = word.strip().replace("-", "_").partition(":")
-        strategy = describe(name)
-        if layout and layout not in strategy.layouts:
-            raise BadInput(f"{name} can't work on the layout {layout!r}", f"it takes {', '.join(strategy.layouts)}")
-        balanced = "zigzag" if causal and "zigzag" in strategy.layouts else "contiguous"
-        found.append(Method(name, layout or balanced))
-    return tuple(dict.fromkeys(found))
 
 
 Progress = Callable[[str, float], None]
@@ -214,22 +155,6 @@ def _slowest(ranks: Sequence[dict[str, MethodTimes]], label: str, mode: str) -> 
     return [max(times) for times in zip(*(rank[label].samples_ns[mode] for rank in ranks), strict=True)]
 
 
-def flops(job: Sweep, plan: Plan) -> int:
-    """Of both products of attention, and of the five of its gradient, over all ranks; a causal mask's half is left out."""
-    factor = job.workload.batch * job.workload.head_dim
-    backward = _BACKWARD_FLOPS * sum(plan.pairs(backward=True)) if job.workload.backward else 0
-    return factor * (_FLOPS * sum(plan.pairs()) + backward)
-
-
-def _planned(job: Sweep, plan: Plan) -> Counter[int]:
-    """Bytes that each rank sends in a step."""
-    passes = (False, True) if job.workload.backward else (False,)
-    sent: Counter[int] = Counter()
-    for backward in passes:
-        sent.update(dict(enumerate(plan.account(job.sizes(), backward).egress)))
-    return sent
-
-
 def _point(
     job: Sweep,
     label: str,
@@ -263,13 +188,13 @@ def _point(
         compute_ns=compute,
         messages_ns=messages,
         exposed_ns=max(0.0, step.value - compute.value) if compute else None,
-        overlap=_overlap(step.value, compute.value, messages.value) if compute and messages else None,
+        overlap=overlap(step.value, compute.value, messages.value) if compute and messages else None,
         tokens_per_s=job.workload.batch * length / step.value * 1e9,
         flops_per_s=flops(job, plan) / step.value * 1e9,
         speed_up=faster,
         efficiency=over(faster, degree) if faster else None,
         sent_bytes=max(sum(rank[label].sent.values()) for rank in ranks),
-        planned_bytes=max(_planned(job, plan).values()) if degree > 1 else 0,
+        planned_bytes=max(planned_bytes(job, plan).values()) if degree > 1 else 0,
         working_bytes=None if None in memory else max(size for size in memory if size is not None),
         max_error=max(rank[label].max_error for rank in ranks),
         slowest_ns=tuple(times["whole"]),
@@ -285,12 +210,6 @@ def _lane(op: str) -> str:
     return {"send": "send", "recv": "send", "merge": "wait"}.get(op, "compute")
 
 
-def _overlap(whole: float, compute: float, messages: float) -> float:
-    """The share of the shorter of both that is hidden: 0 when they follow one another, 1 when it costs nothing."""
-    shorter = min(compute, messages)
-    return min(1.0, max(0.0, (compute + messages - whole) / shorter)) if shorter else 0.0
-
-
 def _duels(ranks: Sequence[dict[str, MethodTimes]], length: int, degree: int) -> list[Duel]:
     """Each method beside ring attention, if that is among them, from the same rounds."""
     base = next((label for label in ranks[0] if label.partition(" ")[0] == "ring"), None)
@@ -299,53 +218,6 @@ def _duels(ranks: Sequence[dict[str, MethodTimes]], length: int, degree: int) ->
     theirs = _slowest(ranks, base, "whole")
     others = [label for label in ranks[0] if label != base]
     return [Duel(label, base, degree, length, ratio(theirs, _slowest(ranks, label, "whole"))) for label in others]
-
-
-def model_points(job: Sweep, degrees: Sequence[int], hardware: Hardware) -> list[ModelledPoint]:
-    """Every method at every degree and length on the named machine; those that can't divide the heads are left out."""
-    found = []
-    for seq_len in job.seq_lens:
-        for degree in degrees:
-            for method in job.methods:
-                try:
-                    plan = job.plan(method, seq_len, degree)
-                except BadInput:
-                    continue
-                found.append(_modelled(job, method, plan, seq_len, degree, hardware, keep=degree == degrees[-1]))
-    return found
-
-
-def _modelled(
-    job: Sweep, method: Method, plan: Plan, seq_len: int, degree: int, hardware: Hardware, keep: bool
-) -> ModelledPoint:
-    passes = [model(plan, job.sizes(), hardware)]
-    if job.workload.backward:
-        passes.append(model(plan, job.sizes(), hardware, backward=True))
-    step, compute, messages = (sum(getattr(part, name) for part in passes) for name in ("seconds", "compute_s", "messages_s"))
-    length = job.length(seq_len, degree)
-    work = flops(job, plan)
-    ideal = work / (hardware.flops_per_s * hardware.efficiency) / degree
-    return ModelledPoint(
-        method=method.label,
-        degree=degree,
-        seq_len=length,
-        step_s=step,
-        compute_s=compute,
-        messages_s=messages,
-        exposed_s=max(0.0, step - compute),
-        overlap=_overlap(step, compute, messages),
-        tokens_per_s=job.workload.batch * length / step,
-        flops_per_s=work / step,
-        efficiency=ideal / step,
-        sent_bytes=max(_planned(job, plan).values()) if degree > 1 else 0,
-        binds="compute" if compute >= messages else "messages",
-        bars_s=_bars(passes[0]) if keep else (),
-    )
-
-
-def _bars(modelled: Modelled) -> tuple[Bar, ...]:
-    lanes = {"compute": "compute", "transfer": "send", "wait": "wait"}
-    return tuple(Bar(span.rank, lanes[span.kind], span.label, span.start, span.end, span.peer) for span in modelled.whole.spans)
 
 
 def _measured_verdicts(job: Sweep, points: Sequence[MeasuredPoint]) -> list[str]:
@@ -382,33 +254,3 @@ def _verdict(job: Sweep, rows: Sequence[tuple[str, float, int]]) -> str:
         few = f"with {heads.kv_heads} of {heads.heads} heads for keys and values " if heads.kv_heads < heads.heads else ""
         moved = f": {few}it sends {more:.2g} x less" if more > 1 else f", though it sends {1 / more:.2g} x more"
     return f"{first} wins, {gain:.2f} x faster than {second}{moved}"
-
-
-def crossovers(job: Sweep, asked: int, hardware: Hardware, progress: Progress = lambda text, share: None) -> list[Crossover]:
-    """For each method and degree the length from which on messages hide behind computing, by the model."""
-    pairs = [(method, degree) for method in job.methods for degree in degrees_to(asked) if degree > 1]
-    found = []
-    for done, (method, degree) in enumerate(pairs):
-        progress(f"{method.label}, {degree} ranks", done / len(pairs))
-        try:
-            found.append(Crossover(method.label, degree, _crossover(job, method, degree, hardware)))
-        except BadInput:  # heads that don't divide
-            continue
-    return found
-
-
-def _crossover(job: Sweep, method: Method, degree: int, hardware: Hardware) -> int | None:
-    def hidden(length: int) -> bool:
-        plan = replace(job, weak=False).plan(method, length, degree)
-        found = model(plan, job.sizes(), hardware)
-        return found.compute_s >= found.messages_s
-
-    low = high = 16 * degree
-    while not hidden(high):
-        low, high = high, 2 * high
-        if high > _LONGEST:
-            return None
-    while high - low > max(degree, low // 16):
-        middle = (low + high) // 2
-        low, high = (low, middle) if hidden(middle) else (middle, high)
-    return high

@@ -18,7 +18,9 @@ from mixbench.models.strategies.plan import Sizes
 from mixbench.profilers.calibration import Found, constants
 from mixbench.profilers.links import Hardware, hardware
 from mixbench.profilers.parallel import Method
-from mixbench.profilers.parallel_sweep import Sweep, _verdict, crossovers, flops, model_points, parse_methods
+from mixbench.profilers.parallel_job import Sweep, flops, parse_methods
+from mixbench.profilers.parallel_modelled import crossovers, model_points
+from mixbench.profilers.parallel_sweep import _verdict
 from mixbench.profilers.runs.parallel_run import Workload
 from mixbench.profilers.schedule_model import model
 

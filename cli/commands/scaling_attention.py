@@ -79,7 +79,9 @@ def scale_attention(
         raise BadInput(f"{heads} heads can't share {kv_heads} for keys and values", "the second has to divide the first")
     with quick_imports():
         from ...profilers.calibration import calibrate
-        from ...profilers.parallel_sweep import Sweep, crossovers, parse_methods, record, sweep
+        from ...profilers.parallel_job import Sweep, parse_methods
+        from ...profilers.parallel_modelled import crossovers
+        from ...profilers.parallel_sweep import record, sweep
         from ...profilers.runs.parallel_run import Workload
         from ...profilers.scaling import plan
 

@@ -52,7 +52,7 @@ def _in(host: int | str, *words: str) -> None:
 
 
 def _limit(host: int | str, device: str, mbit_per_s: float) -> None:
-    bucket = ("tbf", "rate", f"{mbit_per_s}mbit", "burst", BURST, "latency", "200ms")
+    bucket = ("tbf", "rate", f"{mbit_per_s}mbit", "burst", BURST, "latency", "20ms")
     _in(host, "tc", "qdisc", "add", "dev", device, "root", *bucket)
 
 

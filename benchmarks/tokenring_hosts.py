@@ -11,6 +11,7 @@ import argparse
 import csv
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -131,6 +132,7 @@ def main() -> None:
     if asked.rank:
         rank_main(pickle.loads(asked.rank.read_bytes()))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a time limit too takes the hosts down
     lines: list[dict[str, Any]] = []
     topologies: tuple[Literal["mesh", "switch"], ...] = ("mesh", "switch")
     for topology in (name for name in topologies if name in asked.topology.split(",")):

@@ -115,7 +115,10 @@ def test_ctrl_c_prints_what_there_is_and_marks_it(net: str, tmp_path: Path) -> N
         time.sleep(0.05)
     time.sleep(1.0)  # warm-up takes a third of one
     process.send_signal(signal.SIGINT)
-    out, error = process.communicate(timeout=60)
+    try:
+        out, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, error
     assert "Traceback" not in error
     run = json.loads(out)

@@ -139,8 +139,8 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Attend:
-    """Attention of queries to keys, merged into the running result of those queries at this rank."""
+class _Block:
+    """Queries against keys; ``pairs`` are the (query, key) pairs of a head that the mask leaves."""
 
     step: int
     q: Piece
@@ -149,23 +149,19 @@ class Attend:
 
     @property
     def pairs(self) -> int:
-        """(query, key) pairs computed for each head: 4 D FLOPs each."""
         return sum(tile.pairs for tile in tiles(self.q.tokens, self.kv.tokens, self.causal))
 
 
-@dataclass(frozen=True, slots=True)
-class Grad:
-    """The gradients of one block, added to those of its queries and of its keys and values at this rank."""
+class Attend(_Block):
+    """Attention of a block, merged into the running result of its queries at this rank: 4 D FLOPs a pair."""
 
-    step: int
-    q: Piece
-    kv: Piece
-    causal: bool
+    __slots__ = ()
 
-    @property
-    def pairs(self) -> int:
-        """(query, key) pairs differentiated for each head: 10 D FLOPs each (five products)."""
-        return sum(tile.pairs for tile in tiles(self.q.tokens, self.kv.tokens, self.causal))
+
+class Grad(_Block):
+    """A block's gradients, added to those of its queries, keys and values at this rank: 10 D FLOPs a pair (five products)."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ def time(
 def _progress() -> "Iterator[Callable[[str], Progress]]":
     """A bar with the running medians, on a terminal."""
     from ..console import bar
-    from ..views.timing_view import ns
+    from ..views.table import ns
 
     with bar("warming up") as update:
 

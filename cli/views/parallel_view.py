@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...profilers.runs.parallel_run import Bar, MeasuredPoint, ModelledPoint, ParallelRun
-from .timing_view import _add, _table, _unicode, ns
+from .table import add, has_unicode, ns, table_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,13 +54,13 @@ def _crossovers(run: ParallelRun) -> Iterator["RenderableType"]:
     yield Text(
         f"\nMODELLED for {run.hardware.title}: below so many tokens messages take longer than computing", style="bold cyan"
     )
-    table = _table("", ("method", "left"), *((f"{degree} ranks", "right") for degree in degrees))
+    table = table_of("", ("method", "left"), *((f"{degree} ranks", "right") for degree in degrees))
     for method in dict.fromkeys(item.method for item in run.crossovers):
         cells = {item.degree: item.seq_len for item in run.crossovers if item.method == method}
         words = [
             "" if degree not in cells else "never" if cells[degree] is None else f"{cells[degree]:,}" for degree in degrees
         ]
-        _add(table, method, *words)
+        add(table, method, *words)
     yield table
     yield Text(f"source of the model's figures: {run.hardware.source}", style="dim")
 
@@ -72,15 +72,15 @@ def _tokens(number: int | None) -> str:
 def _measured(run: ParallelRun) -> "Table":
     names = ("step", "99 % interval", "tokens/s", "GFLOP/s", "computing", "exposed", "hidden", "sent", "memory", "error")
     columns = [("tokens", "right"), ("ranks", "right"), ("method", "left"), *((name, "right") for name in names)]
-    table = _table("", *columns, ("efficiency", "right"), ("", "left"))
+    table = table_of("", *columns, ("efficiency", "right"), ("", "left"))
     for p in run.measured:
         if p.step_ns is None or not p.step_ns.value:
-            _add(table, p.seq_len, p.degree, p.method, *["n/a"] * 10, "", f"{p.status}: {p.cause}")
+            add(table, p.seq_len, p.degree, p.method, *["n/a"] * 10, "", f"{p.status}: {p.cause}")
             continue
         low, high = p.step_ns.low, p.step_ns.high
         share = f"{100 * min(1.0, p.compute_ns.value / p.step_ns.value):.0f} %" if p.compute_ns else ""
         equal = "" if p.sent_bytes == p.planned_bytes else f" (planned {_size(p.planned_bytes or 0)})"
-        _add(
+        add(
             table,
             p.seq_len,
             p.degree,
@@ -112,11 +112,11 @@ def _efficiency(point: MeasuredPoint) -> str:
 def _modelled(points: Sequence[ModelledPoint]) -> "Table":
     names = ("step, model", "tokens/s", "TFLOP/s", "computing", "exposed", "hidden", "sent", "efficiency")
     columns = [("tokens", "right"), ("ranks", "right"), ("method", "left"), *((name, "right") for name in names)]
-    table = _table("", *columns, ("bound by", "left"))
+    table = table_of("", *columns, ("bound by", "left"))
     for p in points:
         cells = (p.seq_len, p.degree, p.method, ns(p.step_s * 1e9), f"{p.tokens_per_s:.4g}", f"{p.flops_per_s / 1e12:.4g}")
         rest = (f"{100 * p.compute_s / p.step_s:.0f} %", ns(p.exposed_s * 1e9), f"{100 * p.overlap:.0f} %", _size(p.sent_bytes))
-        _add(table, *cells, *rest, f"{100 * p.efficiency:.0f} %", p.binds)
+        add(table, *cells, *rest, f"{100 * p.efficiency:.0f} %", p.binds)
     return table
 
 
@@ -160,7 +160,7 @@ def _bars(point: MeasuredPoint | ModelledPoint) -> tuple[Bar, ...]:
 
 def _strip(bars: Sequence[Bar], end: float, lane: str) -> str:
     full, part = (
-        (("█", "▒") if lane == "compute" else ("━", "╌")) if _unicode() else ("#", "+") if lane == "compute" else ("=", "-")
+        (("█", "▒") if lane == "compute" else ("━", "╌")) if has_unicode() else ("#", "+") if lane == "compute" else ("=", "-")
     )
     cell = end / _LINE
     line = []

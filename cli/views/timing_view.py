@@ -1,11 +1,11 @@
 """A `TimeRun` as tables, sentences, histograms, CSV rows and pictures."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...profilers.runs.timing_run import TimedModel, TimeRun
 from ...profilers.stats import Estimate
+from .table import add, has_unicode, ns, table_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -70,15 +70,6 @@ def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
-def ns(value: float) -> str:
-    """A time in the unit that suits it, with three to four digits."""
-    micro = "µs" if _unicode() else "us"
-    for size, unit in ((1e9, "s"), (1e6, "ms"), (1e3, micro)):
-        if value >= size:
-            return f"{value / size:.4g} {unit}"
-    return f"{value:.0f} ns"
-
-
 def _interval(found: Estimate) -> str:
     if found.low is None or found.high is None:
         return f"no interval from {found.samples}"
@@ -86,41 +77,41 @@ def _interval(found: Estimate) -> str:
 
 
 def _whole(item: TimedModel, run: TimeRun) -> "Table":
-    table = _table(f"{_head(item)}", ("", "left"), ("", "right"), ("", "left"))
+    table = table_of(f"{_head(item)}", ("", "left"), ("", "right"), ("", "left"))
     if item.latency_ns:
         level = f"{100 * item.latency_ns.level:.0f} % interval {_interval(item.latency_ns)}, {item.latency_ns.samples} calls"
-        _add(table, "latency, median", ns(item.latency_ns.value), level)
+        add(table, "latency, median", ns(item.latency_ns.value), level)
     for name, tail in (("p90", item.p90_ns), ("p99", item.p99_ns)):
         words = _interval(tail) if tail else "fewer than ten calls beyond it"
-        _add(table, f"latency, {name}", ns(tail.value) if tail else "n/a", words)
+        add(table, f"latency, {name}", ns(tail.value) if tail else "n/a", words)
     note = f"then {item.warm_up_calls} calls of warm-up{'' if item.steady else ', not steady yet'}"
-    _add(table, "first call, cold", ns(item.cold_ns), note)
+    add(table, "first call, cold", ns(item.cold_ns), note)
     for name, rate in (("samples/s", item.samples_per_s), ("tokens/s", item.tokens_per_s)):
         if rate:
             span = f"[{rate.low:.4g}, {rate.high:.4g}]" if rate.low is not None and rate.high is not None else ""
-            _add(table, f"throughput, {name}", f"{rate.value:.4g}", f"{span} calls on end".strip())
+            add(table, f"throughput, {name}", f"{rate.value:.4g}", f"{span} calls on end".strip())
     if item.memory:
         memory = item.memory
         part = f"{memory.working_bytes / 1e6:.1f} MB of it during the call; {memory.source}"
-        _add(table, "peak memory", f"{memory.peak_bytes / 1e6:.1f} MB", part)
+        add(table, "peak memory", f"{memory.peak_bytes / 1e6:.1f} MB", part)
     if item.achieved:
         reached = item.achieved
-        _add(table, "achieved", f"{reached.flops_per_s / 1e9:.4g} GFLOP/s", f"{reached.flops:,} FLOPs of contractions")
+        add(table, "achieved", f"{reached.flops_per_s / 1e9:.4g} GFLOP/s", f"{reached.flops:,} FLOPs of contractions")
         roof = (
             f"{reached.roof_flops_per_s / 1e9:.4g} GFLOP/s"
             if reached.bound == "compute"
             else f"{reached.roof_bytes_per_s / 1e9:.4g} GB/s"
         )
-        _add(
+        add(
             table,
             "share of the roof",
             f"{100 * reached.share:.1f} %",
             f"of {roof}, {reached.bound}-bound; {reached.roof_source}",
         )
     energy = item.energy_mj_per_call
-    _add(table, "energy", "n/a" if energy is None else f"{energy:.4g} mJ", "no counter" if energy is None else "a call")
+    add(table, "energy", "n/a" if energy is None else f"{energy:.4g} mJ", "no counter" if energy is None else "a call")
     for text in item.notes:
-        _add(table, "note", "", text)
+        add(table, "note", "", text)
     return table
 
 
@@ -132,7 +123,7 @@ def _head(item: TimedModel) -> str:
 def _rows(run: TimeRun) -> "Table":
     several = len({item.group for item in run.models}) > 1
     tokens = any(item.tokens_per_s for item in run.models)
-    table = _table(
+    table = table_of(
         "",
         ("model", "left"),
         *([("batch", "right")] if several else []),
@@ -158,7 +149,7 @@ def _rows(run: TimeRun) -> "Table":
         cells.append(f"{item.memory.peak_bytes / 1e6:.1f} MB" if item.memory else "n/a")
         cells.append(f"{item.achieved.flops_per_s / 1e9:.4g}" if item.achieved else "n/a")
         cells.append(f"{100 * item.achieved.share:.1f} %" if item.achieved else "n/a")
-        _add(table, *cells)
+        add(table, *cells)
     return table
 
 
@@ -189,39 +180,9 @@ def _bars(samples: Sequence[float], low: float, high: float) -> str:
     for sample in samples:
         if sample <= high:
             counts[min(_BINS - 1, int((sample - low) / width))] += 1
-    most, bars = max(counts) or 1, _BARS if _unicode() else _PLAIN_BARS
+    most, bars = max(counts) or 1, _BARS if has_unicode() else _PLAIN_BARS
     # Ceiling division: a bin that holds anything shows something.
     return "".join(bars[-(-8 * number // most)] for number in counts)
-
-
-def _unicode() -> bool:
-    return "utf" in (sys.stdout.encoding or "").lower()
-
-
-def _table(title: str, *columns: tuple[str, str]) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
-    named = any(name for name, _ in columns)
-    table = Table(
-        title=Text(title, style="bold") if title else None,
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-        show_header=named,
-        header_style="dim",
-    )
-    for name, side in columns:
-        table.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
-    return table
-
-
-def _add(table: "Table", *cells: Any) -> None:
-    """A row; names may hold brackets, which are no markup."""
-    from rich.text import Text
-
-    table.add_row(*(Text(str(cell)) for cell in cells))
 
 
 def draw(run: TimeRun, kind: str) -> bytes:

@@ -1,1 +1,1 @@
-"""What leaves for a device: conversion to on-device formats. Empty until its first target is written."""
+"""What leaves for a device: capture, rewrites for export only, conversion, and the proof that the result is the model."""

@@ -174,7 +174,7 @@ def _check(names: list[str], own: list[str], for_torch: list[str], weights: Path
 def _check_places(trace_file: Path | None, folder: Path | None, board_without_torch: bool) -> None:
     """Refuse places that can't be written, and a TensorBoard that would have nothing to show, before any work."""
     from ...models.errors import BadInput
-    from ..views.emit import check_writable
+    from ...models.files import check_writable
 
     if board_without_torch:
         raise BadInput("TensorBoard shows traces of PyTorch models only", "--trace FILE.json writes what Perfetto shows")

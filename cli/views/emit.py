@@ -3,15 +3,14 @@
 import csv
 import io
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...models.errors import BadInput
+from ...models.files import check_writable, write_whole
 from ..console import drop_stdout, show
 
 if TYPE_CHECKING:
@@ -46,15 +45,6 @@ def choose(as_json: bool, as_csv: bool, output: Path | None, drawn: Sequence[For
     if output.suffix not in known:
         raise BadInput(f"{str(output)!r} does not say its format", f"end it in {', '.join(known)}, or add --json or --csv")
     return known[output.suffix]
-
-
-def check_writable(output: Path) -> None:
-    if output.is_dir():
-        raise BadInput(f"{str(output)!r} is a folder", "name a file in it")
-    if not output.parent.is_dir():
-        raise BadInput(f"there is no folder {str(output.parent)!r}", "make it first, or check the path of --output")
-    if not os.access(output if output.exists() else output.parent, os.W_OK):
-        raise BadInput(f"{str(output)!r} may not be written", "choose another place for --output")
 
 
 def emit(record: Any, how: Format, output: Path | None, tables: Tables, rows: Rows, draw: Draw | None = None) -> None:
@@ -98,28 +88,3 @@ def _write(stream: Any, record: Any, how: Format, tables: Tables, rows: Rows) ->
         writer.writerows(lines)
     else:
         show(stream, tables())
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a kill.
-
-    Raises:
-        BadInput: when it can't be written.
-    """
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-                # A temporary file is private; the result gets the rights that any new file gets.
-                mask = os.umask(0)
-                os.umask(mask)
-                temporary.chmod(0o666 & ~mask)
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise BadInput(f"cannot write {str(path)!r}: {error.strerror}", "choose another place for --output") from error

@@ -11,6 +11,8 @@ from mixbench.models.errors import BadInput
 from mixbench.profilers.links import Hardware, hardware, known, share
 from mixbench.profilers.simulation import Compute, Post, Simulated, Step, Wait, simulate
 
+pytestmark = pytest.mark.alone
+
 
 def machine(topology: str = "mesh", **limits: float) -> Hardware:
     return Hardware(name="test", title="", topology=topology, flops_per_s=1.0, efficiency=1.0, source="", **limits)  # type: ignore[arg-type]

@@ -24,6 +24,8 @@ from mixbench.profilers.parallel_sweep import _verdict
 from mixbench.profilers.runs.parallel_run import Workload
 from mixbench.profilers.schedule_model import model
 
+pytestmark = pytest.mark.alone
+
 SCRIPT = Path(sys.executable).with_name("mixbench")
 SCHEMA = Path(__file__).parent.parent / "profilers" / "runs" / "parallel-1.schema.json"
 ROWS, HEADS, DIM = 64, 8, 64

@@ -17,6 +17,8 @@ from mixbench.models.errors import BadInput, CannotMeasure
 from mixbench.profilers.joined import joined
 from mixbench.profilers.ranks import RankFailure, _explain, launch
 
+pytestmark = pytest.mark.alone
+
 WORK = """
 import os, signal, time
 from pathlib import Path

@@ -30,6 +30,8 @@ from mixbench.profilers.scaling import Job, Plan, RankTimes, degrees_to, plan, s
 from mixbench.profilers.stats import estimate
 from mixbench.profilers.workers import World
 
+pytestmark = pytest.mark.alone
+
 SCRIPT = Path(sys.executable).with_name("mixbench")
 TORCHRUN = Path(sys.executable).with_name("torchrun")
 TWO_CORES = pytest.mark.skipif(len(usable_cores()) < 2, reason="two ranks want two cores")

@@ -13,6 +13,8 @@ import torch
 from mixbench.models import strategies
 from mixbench.models.errors import CannotMeasure
 
+pytestmark = pytest.mark.alone
+
 WORLD = 4
 
 

@@ -14,6 +14,8 @@ import jsonschema
 import pytest
 import torch
 
+pytestmark = pytest.mark.alone
+
 SCRIPT = Path(sys.executable).with_name("mixbench")
 SCHEMA = Path(__file__).parent.parent / "profilers" / "runs" / "time-1.schema.json"
 QUICK = ("--seconds", "0.1", "--threads", "1")

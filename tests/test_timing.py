@@ -21,6 +21,8 @@ from mixbench.profilers.stats import Estimate
 from mixbench.profilers.subject import Subject, torch_subject
 from mixbench.profilers.timing import MIN_ROUNDS, Timing, measure, overhead_ns, peak_memory
 
+pytestmark = pytest.mark.alone
+
 
 class Scripted:
     """A device on which time passes as its calls say: a call returns its own duration in ns."""

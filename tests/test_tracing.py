@@ -37,6 +37,8 @@ from mixbench.profilers.onnx_tracing import trace_onnx
 from mixbench.profilers.runs.trace_run import Frame, OperatorTime, Trace, TraceRun, Work, compared, middle, read
 from mixbench.profilers.subject import torch_subject
 
+pytestmark = pytest.mark.alone
+
 SCRIPT = Path(sys.executable).with_name("mixbench")
 NET = '''
 import torch

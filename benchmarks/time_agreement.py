@@ -24,7 +24,7 @@ from mixbench.profilers.stats import estimate, median
 
 HERE = Path(__file__)
 MODEL = f"{HERE.with_name('blocks.py')}:base"
-CALLS = (500, 2500)
+CALLS = (300, 1300)
 
 
 def model() -> tuple[torch.nn.Module, torch.Tensor]:
@@ -103,7 +103,7 @@ def compare(rounds: int) -> None:
         ours.append(ours_ns())
         others["torch.utils.benchmark"].append(other_process("timer"))
         if "hyperfine" in others:
-            others["hyperfine"].append(hyperfine_ns(5))
+            others["hyperfine"].append(hyperfine_ns(3))
     print(f"mixbench time: {median(ours) / 1e6:.4f} ms over {rounds} rounds")
     for name, times in others.items():
         ratio = estimate([b / a for a, b in zip(ours, times, strict=True)])

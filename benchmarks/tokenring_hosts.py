@@ -159,7 +159,7 @@ def measure(topology: Literal["mesh", "switch"], mbit: float, count: int, asked:
     calibrations = [Task(calibration=Workload(1, *heads, DIM, "float32", False, False)) for heads in HEADS]
     with tempfile.TemporaryDirectory() as folder:
         found = on_hosts(count, topology, mbit, [*calibrations, *map(Task, jobs)], Path(folder))
-    machines = {heads: constants(ranks, topology) for heads, ranks in zip(HEADS, found, strict=False)}
+    machines = {heads: constants(ranks, topology, tagged=True) for heads, ranks in zip(HEADS, found, strict=False)}
     one = machines[HEADS[0]]
     rate = min(one.link, one.port) / 1e6
     print(f"\n{topology}, {count} hosts, {mbit:g} Mbit/s: {rate:.1f} MB/s after {one.latency_s * 1e6:.0f} us;", end=" ")

@@ -50,11 +50,11 @@ def calibrate(place: Place, work: Workload, topology: Topology | None = None, ti
         raise CannotMeasure("calibration takes two ranks, and there is one", "--gpus 2 or more, or more cores")
     worker = "mixbench.profilers.calibration:time_rank"
     ranks: list[Found] = launch(worker, 2, work, timeout_s, place.cores_per_rank, None, place.device)
-    return constants(ranks, topology or ("uplink" if place.device == "cpu" else "switch"))
+    return constants(ranks, topology or ("uplink" if place.device == "cpu" else "switch"), place.device == "cpu")
 
 
-def constants(ranks: list[Found], topology: Topology) -> Hardware:
-    """A machine from what two or more ranks found; the slower of two figures where ranks differ."""
+def constants(ranks: list[Found], topology: Topology, tagged: bool) -> Hardware:
+    """A machine from what two or more ranks found, the slower of two figures where they differ; ``tagged`` as in `Hardware`."""
     first = ranks[0]
     flow = _slope(first.one_way)
     both = 2 * _slope(first.both_ways)
@@ -70,6 +70,7 @@ def constants(ranks: list[Found], topology: Topology) -> Hardware:
         latency_s=first.one_way[_SMALL],
         memory_bytes_per_s=min(rank.memory_bytes_per_s for rank in ranks),
         source=f"measured here: messages of {_SMALL} to {_LARGER} bytes, attention of {_ROWS} queries to {_ROWS} keys, copies",
+        tagged=tagged,
         verified=True,
         **limits,
     )
@@ -98,7 +99,8 @@ def time_rank(world: World, work: Workload) -> Found:
         peer = 1 - world.rank
 
         def exchange() -> None:
-            for request in (distributed.isend(out, peer, group=world.group), distributed.irecv(back, peer, group=world.group)):
+            # The receive first, as in a run: over gloo it would wait in line behind the message that was sent before it.
+            for request in (distributed.irecv(back, peer, group=world.group), distributed.isend(out, peer, group=world.group)):
                 assert request is not None
                 request.wait()
 

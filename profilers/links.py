@@ -20,7 +20,11 @@ Topology = Literal["mesh", "switch", "ring", "uplink"]
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """One entry of hardware.toml: rates per second, bytes, seconds; an infinite limit limits nothing."""
+    """One entry of hardware.toml: rates per second, bytes, seconds; an infinite limit limits nothing.
+
+    ``tagged``: the backend tells messages apart by tags, as gloo does, so that receives are posted early
+    (`models.strategies.buffers.early`).
+    """
 
     name: str
     title: str
@@ -34,6 +38,7 @@ class Hardware:
     latency_s: float = 0.0
     launch_s: float = 0.0
     memory_bytes_per_s: float = math.inf
+    tagged: bool = False
     verified: bool = False
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ and the reuse of buffers stand where the executor has them (`models.strategies.e
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ..models.strategies.buffers import pieces_of, slots
+from ..models.strategies.buffers import early, pieces_of, slots
 from ..models.strategies.layout import count
 from ..models.strategies.plan import Attend, Gather, Grad, Keep, Merge, Op, Piece, Plan, Program, Recv, Send, Sizes
 from .links import Hardware
@@ -50,6 +50,8 @@ class Modelled:
 def model(plan: Plan, sizes: Sizes, hardware: Hardware, backward: bool = False) -> Modelled:
     """The time of the forward pass, or with ``backward`` of the backward pass alone."""
     programs = plan.backward if backward else plan.forward
+    if hardware.tagged:
+        programs = tuple(map(early, programs))
 
     def total(keep: Callable[[Step], bool]) -> Simulated:
         return simulate([[step for step in whole if keep(step)] for whole in priced], hardware)

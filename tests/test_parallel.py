@@ -168,12 +168,12 @@ def test_calibrated_constants_are_slopes_and_the_slower_rank() -> None:
         sizes = (2**10, 2**21, 2**23)
         return Found({s: 1e-4 + s / 1e9 for s in sizes}, {s: 1e-4 + s / 5e8 for s in sizes}, rate, 4e9)
 
-    machine = constants([found(2e9), found(1e9)], "uplink")
+    machine = constants([found(2e9), found(1e9)], "uplink", tagged=True)
     assert machine.flow == pytest.approx(1e9)
     assert machine.port == pytest.approx(1e9)  # both directions together
     assert machine.flops_per_s == 1e9
     assert machine.latency_s == pytest.approx(1e-4, rel=0.02)
-    assert constants([found(1e9)], "mesh").link == pytest.approx(5e8)
+    assert constants([found(1e9)], "mesh", tagged=True).link == pytest.approx(5e8)
 
 
 def scale(*words: str) -> subprocess.CompletedProcess[str]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mixbench.models import strategies
 from mixbench.models.errors import BadInput
+from mixbench.models.strategies.buffers import early
 from mixbench.models.strategies.execute import Message
 from mixbench.models.strategies.layout import LAYOUTS, even_lengths
 from mixbench.models.strategies.plan import Attend, Merge, Plan, Recv, Send, Sizes
@@ -290,6 +291,8 @@ class OrderedSeat:
     A batch is complete when all of its messages have met their other halves, and those only meet at the heads of the queues.
     """
 
+    tagged = False
+
     def __init__(self, table: Table, rank: int) -> None:
         self.table, self.rank = table, rank
         self.row: list[Message] = []
@@ -428,8 +431,22 @@ def test_modes_leave_out_messages_or_computation() -> None:
     lines: list[list[Any]] = [[], [], []]
     game.run([state.copy() for state in states], mode="messages", timelines=lines)
     assert game.account().total == 2 * whole
-    assert [tuple(op for op, _, _ in line) for line in lines] == list(plan.forward)
+    assert [tuple(op for op, _, _ in line) for line in lines] == list(map(early, plan.forward))
     assert all(start <= end for line in lines for _, start, end in line)
+
+
+def test_receives_are_posted_before_anything_leaves_for_the_same_rank() -> None:
+    """Over gloo the word that a receive is there stands in line behind earlier messages to the same rank."""
+    for method in ("tokenring", "ring_bidirectional", "ulysses"):
+        for program in strategies.make_plan(method, (8,) * 4, 4).forward:
+            posted = early(program)
+            assert {op.piece for op in posted if isinstance(op, Recv)} == {op.piece for op in program if isinstance(op, Recv)}
+            assert [op for op in posted if not isinstance(op, Recv)] == [op for op in program if not isinstance(op, Recv)]
+            for index, op in enumerate(posted):
+                if isinstance(op, Recv):
+                    before = [other for other in posted[:index] if isinstance(other, Send) and other.target == op.source]
+                    # The direct schedule's opposite messages are all asked for before any leaves; the others' of one step.
+                    assert not [other for other in before if method == "tokenring" or other.step == op.step]
 
 
 # Names, errors, lightness.

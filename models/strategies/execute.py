@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import layout
 from .block import attend_block, block_gradients, merge_into, stand_in, wide
-from .buffers import fields, pieces_of, slots
+from .buffers import early, fields, pieces_of, slots
 from .layout import Tokens, count, tiles
 from .plan import KINDS, Account, Attend, Gather, Grad, Heads, Keep, Merge, Op, Piece, Program, Recv, Send, Sizes
 
@@ -37,7 +37,12 @@ class Message:
 
 
 class Transport(Protocol):
-    """How bytes cross. A program posts in order; messages of a pair of ranks and a channel have different tags."""
+    """How bytes cross. A program posts in order; messages of a pair of ranks and a channel have different tags.
+
+    ``tagged`` says that tags tell messages apart, so that a receive may be posted long before its message, see `buffers.early`.
+    """
+
+    tagged: bool
 
     def post(self, message: Message) -> None:
         """Start a message, without waiting for anything."""
@@ -152,6 +157,7 @@ class Executor:
         tag: Callable[[int, int, Piece], int],
         transport: Transport,
     ) -> None:
+        program = early(program) if transport.tagged else program
         self.program, self.rank, self.sizes, self.transport, self.tag = program, rank, sizes, transport, tag
         self.account = Account(degree)
         self.slot, room = slots(program, sizes)

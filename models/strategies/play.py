@@ -42,6 +42,8 @@ class Table:
 class Seat:
     """One rank's transport at the table."""
 
+    tagged = True
+
     def __init__(self, table: Table, rank: int) -> None:
         self.table, self.rank = table, rank
 

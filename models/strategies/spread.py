@@ -34,7 +34,7 @@ class GroupTransport:
     def __init__(self, group: dist.ProcessGroup) -> None:
         self.group, self.members = ref(group), dist.get_process_group_ranks(group)
         self.backend = dist.get_backend(group)
-        self.batched = self.backend == "nccl"
+        self.tagged = self.backend != "nccl"
         self.channels: dict[int, dist.ProcessGroup] = {}
         self.row: list[Message] = []
 
@@ -46,11 +46,11 @@ class GroupTransport:
         the form that the world takes part in.
         """
         part = len(self.members) < dist.get_world_size()
-        for channel in sorted(set(channels) - set(self.channels)) if self.batched else ():
+        for channel in sorted(set(channels) - set(self.channels)) if not self.tagged else ():
             self.channels[channel] = dist.new_group(self.members, backend=self.backend, use_local_synchronization=part)
 
     def post(self, message: Message) -> None:
-        if self.batched:
+        if not self.tagged:
             self.row.append(message)
             return
         peer, group = self._peer(message), self.group()  # held weakly: what is kept for a group must not keep it alive

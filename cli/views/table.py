@@ -1,10 +1,20 @@
 """What views of measurements share: tables without boxes, times in the unit that suits them, signs that a screen can show."""
 
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table before it is drawn, on the screen or in a page: (name, side) of its columns, and its rows of text."""
+
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 def ns(value: float) -> str:
@@ -46,3 +56,25 @@ def add(table: "Table", *cells: Any) -> None:
     from rich.text import Text
 
     table.add_row(*(Text(str(cell)) for cell in cells))
+
+
+def drawn(grid: Grid) -> "Table":
+    """A grid for the screen."""
+    table = table_of("", *grid.columns)
+    for row in grid.rows:
+        add(table, *row)
+    return table
+
+
+def bars(shown: Sequence[tuple[str, float, float | None]], unit: str, solid: bool = True, width: int = 48) -> Iterator[str]:
+    """(name, value, goal) as bars of characters, a tick where the goal is; what is not solid is not measured."""
+    unicode = has_unicode()
+    fill, tick = ("█" if solid else "░", "│") if unicode else ("#" if solid else ":", "|")
+    most = max([0.0, *(max(value, goal or 0.0) for _, value, goal in shown)]) or 1.0
+    room = max((len(name) for name, *_ in shown), default=0)
+    for name, value, goal in shown:
+        bar = list(fill * max(1, round(width * value / most)))
+        if goal is not None:
+            bar += " " * (width + 1 - len(bar))
+            bar[round(width * goal / most)] = tick
+        yield f"{name:>{room}} {''.join(bar).rstrip():<{width + 1}} {value:.4g} {unit}".rstrip()

@@ -14,7 +14,8 @@ STYLE = """
   --c7: #5d6b72; }
 @media (prefers-color-scheme: dark) { :root { --c0: #6cb2ea; --c1: #f29a57; --c2: #74c788; --c3: #ee7c88; --c4: #b79ae4;
   --c5: #c3a093; --c6: #e69ad2; --c7: #b2bec4; } }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem 2rem; } .charts figure { flex: 1 1 20rem; max-width: 40rem; margin: 0; }
+.charts { display: flex; flex-wrap: wrap; gap: 1rem 2rem; margin: 1.2rem 0; }
+.charts figure { flex: 1 1 20rem; max-width: 40rem; margin: 0; }
 figcaption { color: var(--faint); } .chart text { font: 12px system-ui, sans-serif; fill: var(--faint); }
 .chart .axis { stroke: var(--line); } .chart .line { fill: none; stroke-width: 2; } .chart .modelled { stroke-dasharray: 7 5; }
 .chart .guide { stroke: var(--faint); stroke-width: 1; stroke-dasharray: 1 3; }
@@ -50,16 +51,16 @@ def line_chart(title: str, lines: Sequence[Line], unit: str, log: bool = False) 
         share = ((math.log(value) if log else value) - low) / (high - low or 1.0)
         return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
-    parts = [f'<figure><figcaption>{escape(title)}</figcaption><svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"']
-    parts.append(f' aria-label="{escape(title)}">')
+    parts = [f"<figure><figcaption>{escape(title)}: {escape(unit)}</figcaption>"]
+    parts.append(f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">')
     for tick in ticks:
         parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{_short(tick)}</text>')
+        parts.append(
+            f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{f"{tick:,.0f}" if log else _short(tick)}</text>'
+        )
     for rank in ranks:
         parts.append(f'<text x="{x(rank):.1f}" y="{_HEIGHT - _BOTTOM + 17}" text-anchor="middle">{rank}</text>')
-    parts.append(
-        f'<text x="{(_LEFT + _WIDTH) / 2}" y="{_HEIGHT - 5}" text-anchor="middle">ranks; upwards {escape(unit)}</text>'
-    )
+    parts.append(f'<text x="{(_LEFT + _WIDTH) / 2}" y="{_HEIGHT - 5}" text-anchor="middle">ranks</text>')
     for line in lines:
         way = " ".join(f"{x(rank):.1f},{y(value):.1f}" for rank, value in line.points)
         parts.append(f'<polyline class="line l{line.colour} {line.kind}" points="{way}"/>')

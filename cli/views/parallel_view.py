@@ -111,7 +111,7 @@ def measured(points: Sequence[MeasuredPoint]) -> Grid:
             _size(p.working_bytes) if p.working_bytes is not None else "n/a",
             f"{p.max_error:.1e}",
             _efficiency(p),
-            "oversubscribed: no scaling" if p.oversubscribed else "",
+            "oversubscribed" if p.oversubscribed else "",
         )
         rows.append((*head, *cells))
     return Grid(columns, tuple(rows))

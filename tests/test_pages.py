@@ -13,6 +13,7 @@ import pytest
 
 from mixbench.cli.views import flame, line_chart, parallel_page, scale_page
 from mixbench.cli.views.line_chart import Line
+from mixbench.cli.views.page import page as skeleton
 from mixbench.profilers.links import hardware
 from mixbench.profilers.machine import Machine, look
 from mixbench.profilers.parallel_job import Sweep, parse_methods
@@ -170,7 +171,7 @@ def test_a_browser_shows_the_page_without_a_complaint_or_a_request(
     pages = {
         "parallel": lambda: parallel_page.page(parallel),
         "scale": lambda: scale_page.page(scaled),
-        "trace": lambda: flame.skeleton(NASTY, "trace", {}, "", [f"<h2>frames</h2>{flame.svg(frame)}"]),
+        "trace": lambda: skeleton(NASTY, "trace", {}, flame.STYLE, [flame.svg(frame)]),
     }
     done = look_at(pages[kind](), tmp_path, "--dump-dom")
     assert done.returncode == 0, done.stderr

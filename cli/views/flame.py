@@ -15,7 +15,7 @@ _WIDTH, _HEIGHT = 1200.0, 18
 _THINNEST = 0.3
 """Frames narrower than this many units of `_WIDTH` are not drawn: nobody could see or point at them."""
 _LETTER = 6.3
-_STYLE = """
+STYLE = """
 :root { --step: #d9d9d9; --module: #9ecae1; --operator: #fdae6b; --range: #c7b9e2; }
 @media (prefers-color-scheme: dark) { :root { --step: #4a4a4a; --module: #2f5f7d; --operator: #8a4f1d; --range: #54467a; } }
 svg text { pointer-events: none; }
@@ -31,7 +31,7 @@ def page(run: TraceRun) -> str:
     parts = [*_changes(run)] if run.against is not None else []
     for trace in traces:
         parts += _trace(trace)
-    return skeleton(" against ".join(trace.model for trace in traces), "trace", run.versions, _STYLE, parts)
+    return skeleton(" against ".join(trace.model for trace in traces), "trace", run.versions, STYLE, parts)
 
 
 def _trace(trace: Trace) -> Iterator[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
 
@@ -51,11 +52,23 @@ def table_of(title: str, *columns: tuple[str, str]) -> "Table":
     return table
 
 
-def add(table: "Table", *cells: Any) -> None:
-    """A row; names may hold brackets, which are no markup."""
+def plain(title: str, *columns: str, left: int = 1) -> "Table":
+    """A table with ``left`` columns of text, and the rest numbers."""
+    return table_of(title, *((name, "left" if index < left else "right") for index, name in enumerate(columns)))
+
+
+def small(text: str) -> "RenderableType":
+    """A line that may be overlooked."""
     from rich.text import Text
 
-    table.add_row(*(Text(str(cell)) for cell in cells))
+    return Text(text, style="dim")
+
+
+def add(table: "Table", *cells: Any, style: str | None = None) -> None:
+    """A row: integers with commas, and names, which may hold brackets that are no markup."""
+    from rich.text import Text
+
+    table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in cells), style=style)
 
 
 def drawn(grid: Grid) -> "Table":

@@ -48,7 +48,7 @@ class MeasuredPoint:
 
     Attributes:
         status: "measured"; or with the ``cause`` "skipped", when nobody tried (a method that can't divide the heads, a step
-            that would take long, a sweep that ended before), or "failed".
+            that would take long), or "failed".
         step_ns: median over rounds of the slowest rank's time.
         compute_ns, messages_ns: the same schedule without its messages, and with nothing but them.
         exposed_ns: of the whole beyond computing, never below 0.

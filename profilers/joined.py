@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -124,7 +124,14 @@ _STATE = _State()
 
 
 def run_in_joined_world(
-    place: Joined, function: str, degree: int, payload: Any, timeout_s: float, cores_per_rank: int, device: str
+    place: Joined,
+    function: str,
+    degree: int,
+    payload: Any,
+    timeout_s: float,
+    cores_per_rank: int,
+    device: str,
+    last_words: Callable[[str], None],
 ) -> list[Any]:
     """`ranks.launch` in a joined world: its first ``degree`` ranks work, the others wait; all get all results.
 
@@ -139,15 +146,17 @@ def run_in_joined_world(
         _settle(place, cores_per_rank, device)
         _enter(place, timeout_s, device)
     _STATE.launches += 1
-    watch = _Watch(place, timeout_s, f"launch-{_STATE.launches}")
+    watch = _Watch(place, timeout_s, f"launch-{_STATE.launches}", last_words)
     with watch.watching():
         try:
             group = distributed.new_group(list(range(degree)), timeout=timedelta(seconds=2 * timeout_s + 60))
             result = None
             if place.rank < degree:
                 world = World(place.rank, degree, device, group if degree > 1 else None, watch.told)
+                world.prepare("importing what it runs")
+                work = find_function(function)
                 world.beat("working")
-                result = find_function(function)(world, payload)
+                result = work(world, payload)
                 world.beat("handing in its result")
             watch.told(Step("waiting for the others", waits=True))
             results: list[Any] = [None] * place.degree
@@ -248,10 +257,10 @@ def _bound(host: str, port: int) -> int:
 class _Watch:
     """One rank's watch over a launch: passes on failures, notices its own hang, and ends the process when any rank failed."""
 
-    def __init__(self, place: Joined, timeout_s: float, name: str) -> None:
+    def __init__(self, place: Joined, timeout_s: float, name: str, last_words: Callable[[str], None]) -> None:
         # A connection of its own: the other one is taken while it waits.
         self._store = _branch(connect(place.host, place.port, timeout_s), f"mixbench/{name}")
-        self._place, self._timeout_s = place, timeout_s
+        self._place, self._timeout_s, self._last_words = place, timeout_s, last_words
         self._step, self._since = Step("starting", waits=True), time.time()
         self._done = threading.Event()
         self._lock = threading.Lock()
@@ -303,9 +312,10 @@ class _Watch:
             number = os.read(reader, 1)[0] if ready else 0
             try:
                 self._store.add(alive, 1)
-                if not hung and not self._step.waits and time.time() - self._since > self._timeout_s:
+                patience_s = self._step.patience_s(self._timeout_s)
+                if not hung and not self._step.waits and time.time() - self._since > patience_s:
                     hung = True
-                    cause = f"hangs: no progress for {self._timeout_s:g} s, in {self._step.name!r}"
+                    cause = f"hangs: no progress for {patience_s:g} s, in {self._step.name!r}"
                     self._report(cause, "a longer --timeout if one step may take so long", False)
                 failed = self._store.add("failures", 0) > 0
             except RuntimeError:  # the store went with the rank that kept it
@@ -319,6 +329,7 @@ class _Watch:
             if failed and not self._done.is_set():
                 self._explain()
             if number:
+                self._speak(f"ended by {signal.Signals(number).name}")
                 os._exit(128 + number)
 
     def _explain(self) -> NoReturn:
@@ -338,10 +349,17 @@ class _Watch:
         lost, _, rank, cause, hint = min(found)
         if lost and (silent := self._silent()):
             rank, cause, hint = silent[0], "ended without a word", f"{self._place.by} knows its exit code"
+        self._speak(f"rank {rank} {cause}")
         _say(self._place, f"rank {rank} {cause}", hint or "the exception is of the model or of torch on that rank")
         with suppress(RuntimeError):
             self._store.set("said", "1")  # the others need wait no longer
         os._exit(CannotMeasure.exit_code)
+
+    def _speak(self, cause: str) -> None:
+        """Let rank 0 tell what there is. Whatever comes of it, the process has to end."""
+        if self._place.rank == 0:
+            with suppress(Exception):
+                self._last_words(cause)
 
     def _silent(self) -> list[int]:
         """The ranks that give no sign of life."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ..models.errors import BadInput
 from ..models.strategies.plan import Plan
 from .links import Hardware
-from .parallel import Method
+from .parallel import ALONE, Method
 from .parallel_job import Sweep, flops, overlap, planned_bytes
 from .runs.parallel_run import Bar, Crossover, ModelledPoint
 from .scaling import degrees_to
@@ -17,21 +17,34 @@ Progress = Callable[[str, float], None]
 
 
 def model_points(job: Sweep, degrees: Sequence[int], hardware: Hardware) -> list[ModelledPoint]:
-    """Every method at every degree and length on the named machine; those that can't divide the heads are left out."""
+    """Every method at every degree and length on the named machine; those that can't divide the heads are left out.
+
+    One device alone, where all methods are the same, is one point, and what the efficiency of the others is against.
+    """
     found = []
     for seq_len in job.seq_lens:
+        alone = _modelled(job, ALONE, job.plan(job.methods[0], seq_len, 1), seq_len, 1, hardware)
+        found += [alone] * (1 in degrees)
         for degree in degrees:
-            for method in job.methods:
+            for method in job.methods if degree > 1 else ():
                 try:
                     plan = job.plan(method, seq_len, degree)
                 except BadInput:
                     continue
-                found.append(_modelled(job, method, plan, seq_len, degree, hardware, keep=degree == degrees[-1]))
+                last = degree == degrees[-1]
+                found.append(_modelled(job, method.label, plan, seq_len, degree, hardware, alone.flops_per_s, keep=last))
     return found
 
 
 def _modelled(
-    job: Sweep, method: Method, plan: Plan, seq_len: int, degree: int, hardware: Hardware, keep: bool
+    job: Sweep,
+    label: str,
+    plan: Plan,
+    seq_len: int,
+    degree: int,
+    hardware: Hardware,
+    alone: float | None = None,
+    keep: bool = False,
 ) -> ModelledPoint:
     passes = [model(plan, job.sizes(), hardware)]
     if job.workload.backward:
@@ -39,9 +52,8 @@ def _modelled(
     step, compute, messages = (sum(getattr(part, name) for part in passes) for name in ("seconds", "compute_s", "messages_s"))
     length = job.length(seq_len, degree)
     work = flops(job, plan)
-    ideal = work / (hardware.flops_per_s * hardware.efficiency) / degree
     return ModelledPoint(
-        method=method.label,
+        method=label,
         degree=degree,
         seq_len=length,
         step_s=step,
@@ -51,16 +63,22 @@ def _modelled(
         overlap=overlap(step, compute, messages),
         tokens_per_s=job.workload.batch * length / step,
         flops_per_s=work / step,
-        efficiency=ideal / step,
+        efficiency=work / step / (degree * alone) if alone else 1.0,
         sent_bytes=max(planned_bytes(job, plan).values()) if degree > 1 else 0,
         binds="compute" if compute >= messages else "messages",
-        bars_s=_bars(passes[0]) if keep else (),
+        bars_s=_bars(passes) if keep else (),
     )
 
 
-def _bars(modelled: Modelled) -> tuple[Bar, ...]:
+def _bars(passes: Sequence[Modelled]) -> tuple[Bar, ...]:
+    """The spans of one pass after the other. A message is the sender's bar."""
     lanes = {"compute": "compute", "transfer": "send", "wait": "wait"}
-    return tuple(Bar(span.rank, lanes[span.kind], span.label, span.start, span.end, span.peer) for span in modelled.whole.spans)
+    found, begin = [], 0.0
+    for part in passes:
+        spans = part.whole.spans
+        found += [Bar(s.rank, lanes[s.kind], s.label, begin + s.start, begin + s.end, s.peer) for s in spans]
+        begin += part.seconds
+    return tuple(found)
 
 
 def crossovers(job: Sweep, asked: int, hardware: Hardware, progress: Progress = lambda text, share: None) -> list[Crossover]:

@@ -21,7 +21,7 @@ from .runs.parallel_run import Bar, Duel, MeasuredPoint, ModelledPoint, Parallel
 from .runs.run import versions
 from .runs.scale_run import over, speed_up
 from .scaling import Plan as Place
-from .scaling import degrees_to
+from .scaling import degrees_to, ended_by
 from .stats import estimate, ratio
 from .workers import backend
 
@@ -36,26 +36,52 @@ Progress = Callable[[str, float], None]
 
 
 def sweep(
-    job: Sweep, place: Place, hardware: Hardware, progress: Progress = lambda text, share: None
-) -> tuple[ParallelRun, RankFailure | None]:
+    job: Sweep,
+    place: Place,
+    hardware: Hardware,
+    progress: Progress = lambda text, share: None,
+    last_words: Callable[[ParallelRun], None] = lambda run: None,
+) -> tuple[ParallelRun, BaseException | None]:
     """Measure every degree and length that this place can run, and model every one up to the degree asked for.
 
-    A point that fails ends the measuring; what was measured until then is returned, and the failure.
+    A rank that fails, Ctrl-C or SIGTERM ends the measuring; what was measured until then is returned, marked partial, and with
+    it the exception. In a joined world such an end is the process's, and ``last_words`` is given the run before.
+
+    Raises:
+        BadInput: when no method can work at any degree above 1.
     """
-    watch, failure = Disturbances(), None
+    notes = _refusals(job, place)
+    watch = Disturbances()
+    # Before anything is measured, so that a run that ends early has it. Of a joined world rank 0 speaks alone.
+    world = joined()
+    modelled = model_points(job, degrees_to(place.asked), hardware) if not world or world.rank == 0 else []
     measured: list[MeasuredPoint] = []
     duels: list[Duel] = []
+
+    def so_far(cause: str = "") -> ParallelRun:
+        return replace(
+            record(job, place, hardware, [] if world else watch.warnings()),
+            measured=tuple(measured),
+            modelled=tuple(modelled),
+            duels=tuple(duels),
+            verdicts=(*_measured_verdicts(job, measured), *_modelled_verdicts(job, modelled, hardware)),
+            notes=(*place.notes, *notes),
+            partial=bool(cause),
+            cause=cause,
+        )
+
     settings = [(seq_len, degree) for seq_len in job.seq_lens for degree in place.degrees]
     alone: dict[int, list[float]] = {}
     for done, (seq_len, degree) in enumerate(settings):
-        progress(f"degree {degree}, {job.length(seq_len, degree)} tokens", done / len(settings))
+        length = job.length(seq_len, degree)
+        progress(f"degree {degree}, {length} tokens", done / len(settings))
         able, points = _able(job, seq_len, degree, place)
         measured += points
-        if able and not job.slow and (guess := _guess_s(job, able[0], seq_len, degree, place)) > PATIENCE_S:
-            cause = f"a step would take some {guess:.0f} s: --slow measures it all the same"
-            measured += [_failed(m.label, job.length(seq_len, degree), degree, place, cause, "skipped") for m in able]
-            continue
         if not able:
+            continue
+        if not job.slow and (guess := _guess_s(job, able[0], seq_len, degree, place)) > PATIENCE_S:
+            cause = f"a step would take some {guess:.0f} s: --slow measures it all the same"
+            measured += _missing(able, length, degree, place, cause)
             continue
         try:
             ranks = launch(
@@ -66,24 +92,42 @@ def sweep(
                 place.cores_per_rank,
                 None,
                 place.device,
+                lambda cause: last_words(so_far(cause)),
             )
-        except RankFailure as caught:
-            failure = caught
-            measured += [_failed(method.label, job.length(seq_len, degree), degree, place, caught.what) for method in able]
-            break
+        except RankFailure as failure:
+            measured += _missing(able, length, degree, place, failure.what, "failed")
+            return so_far(failure.what), failure
+        except (KeyboardInterrupt, SystemExit) as signalled:
+            return so_far(ended_by(signalled)), signalled
         if degree == 1:
             alone[seq_len] = _slowest(ranks, ALONE, "whole")
         measured += [_point(job, label, seq_len, degree, place, ranks, alone.get(seq_len, [])) for label in ranks[0]]
-        duels += _duels(ranks, job.length(seq_len, degree), degree)
-    modelled = model_points(job, degrees_to(place.asked), hardware)
-    run = replace(
-        record(job, place, hardware, [] if joined() else watch.warnings()),
-        measured=tuple(measured),
-        modelled=tuple(modelled),
-        duels=tuple(duels),
-        verdicts=(*_measured_verdicts(job, measured), *_modelled_verdicts(job, modelled, hardware)),
-    )
-    return run, failure
+        duels += _duels(ranks, length, degree)
+    return so_far(), None
+
+
+def _refusals(job: Sweep, place: Place) -> list[str]:
+    """A note for each method that can't work at some degrees.
+
+    Raises:
+        BadInput: when none can at any.
+    """
+    said, refusal = [], None
+    works = place.asked == 1
+    for method in job.methods:
+        causes: dict[int, BadInput] = {}
+        for degree in degrees_to(place.asked)[1:]:
+            try:
+                job.plan(method, job.seq_lens[0], degree)
+                works = True
+            except BadInput as error:
+                causes[degree] = error
+        if causes:
+            refusal = next(iter(causes.values()))
+            said.append(f"{method.label} is left out at {' and '.join(map(str, causes))} ranks: {refusal.what}")
+    if refusal and not works:
+        raise refusal
+    return said
 
 
 def record(job: Sweep, place: Place, hardware: Hardware, warnings: Sequence[str] = ()) -> ParallelRun:
@@ -132,14 +176,16 @@ def _able(job: Sweep, seq_len: int, degree: int, place: Place) -> tuple[list[Met
         try:
             job.plan(method, seq_len, degree)
         except BadInput as error:
-            refused.append(_failed(method.label, job.length(seq_len, degree), degree, place, error.what))
+            refused += _missing([method], job.length(seq_len, degree), degree, place, error.what)
         else:
             able.append(method)
     return able, refused
 
 
-def _failed(label: str, seq_len: int, degree: int, place: Place, cause: str, status: Status = "failed") -> MeasuredPoint:
-    return MeasuredPoint(label, degree, seq_len, status, cause, place.oversubscribed(degree))
+def _missing(
+    methods: Sequence[Method], seq_len: int, degree: int, place: Place, cause: str, status: Status = "skipped"
+) -> list[MeasuredPoint]:
+    return [MeasuredPoint(m.label, degree, seq_len, status, cause, place.oversubscribed(degree)) for m in methods]
 
 
 def _guess_s(job: Sweep, method: Method, seq_len: int, degree: int, place: Place) -> float:
@@ -174,8 +220,8 @@ def _point(
     crowded = place.oversubscribed(degree)
     faster = None
     if alone and not crowded:
-        # Work per step: of one process at this length, against all ranks at theirs.
-        faster = speed_up(alone, seq_len if job.weak else 1, times["whole"], length if job.weak else 1)
+        own = flops(job, job.plan(method, seq_len, 1))
+        faster = speed_up(alone, own, times["whole"], flops(job, plan))
     memory = [rank[label].working_bytes for rank in ranks]
     return MeasuredPoint(
         method=label,
@@ -228,7 +274,12 @@ def _measured_verdicts(job: Sweep, points: Sequence[MeasuredPoint]) -> list[str]
         there = [p for p in points if (p.seq_len, p.degree) == (seq_len, degree) and p.step_ns is not None]
         if len(there) > 1:
             rows = [(p.method, p.step_ns.value / 1e9, p.sent_bytes or 0) for p in there if p.step_ns]
-            said.append(f"measured, {degree} processes, {seq_len} tokens: " + _verdict(job, rows))
+            first, second = sorted(there, key=lambda p: p.step_ns.value if p.step_ns else 0.0)[:2]
+            apart = ratio(first.slowest_ns, second.slowest_ns)  # of the same rounds
+            sure = apart.low is not None and apart.low > 1
+            words = _verdict(job, rows) if sure else f"no winner, {first.method} and {second.method} are within the noise"
+            crowd = " (oversubscribed)" if first.oversubscribed else ""
+            said.append(f"measured, {degree} processes{crowd}, {seq_len} tokens: {words}")
     return said
 
 

@@ -21,10 +21,12 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from ..models.errors import CannotMeasure
 from .joined import is_lost, joined, run_in_joined_world
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 300.0
 _LOOK_S = 0.05
-_START_S = 60.0
-"""What a rank may take to import torch, if the timeout is shorter: nothing of the caller's has run by then."""
 _LEAVE_S = 5.0
 """What ranks get to leave by themselves when all results are there."""
 _LAST_WORDS_S = 0.2
@@ -68,6 +68,7 @@ def launch(
     cores_per_rank: int = 1,
     env: Mapping[str, str] | None = None,
     device: str = "cpu",
+    last_words: Callable[[str], None] = lambda cause: None,
 ) -> list[Any]:
     """Run ``module:function`` in each rank, as ``function(world, payload)``, and return the results in the order of ranks.
 
@@ -81,13 +82,15 @@ def launch(
             suffice; after that ranks share them in turn.
         env: variables for the workers, over this process's own.
         device: ``cpu`` (gloo) or a kind of accelerator, of which rank r takes the r-th.
+        last_words: in a joined world a failure ends this process from a thread, since the main one may wait in torch for ever;
+            rank 0 calls it before that, with the cause.
 
     Raises:
         RankFailure: when any rank fails; all others have been ended.
         KeyboardInterrupt, SystemExit: on SIGINT, and with 128 + its number on SIGTERM, SIGHUP and SIGQUIT; likewise.
     """
     if place := joined():
-        return run_in_joined_world(place, function, degree, payload, timeout_s, cores_per_rank, device)
+        return run_in_joined_world(place, function, degree, payload, timeout_s, cores_per_rank, device, last_words)
     with tempfile.TemporaryDirectory(prefix="mixbench-ranks-", ignore_cleanup_errors=True) as name, _signals():
         folder = Path(name)
         (folder / "payload").write_bytes(pickle.dumps(payload))
@@ -180,17 +183,29 @@ def _workers(folder: Path, degree: int, port: int, threads: int, env: Mapping[st
         context.start()
         yield context
     finally:
-        _end(context)
+        _end(context, folder)
 
 
-def _end(context: "SubprocessContext") -> None:
-    """Kill each worker's process group and take its exit code, so that not even a zombie is left."""
-    for handler in context.subprocess_handlers.values():
+def _end(context: "SubprocessContext", folder: Path) -> None:
+    """Kill each worker's process group and take its exit code, so that not even a zombie is left.
+
+    A signal may have come while workers were being started: then elastic has no handle of them yet.
+    """
+    started = [handler.proc.pid for handler in context.subprocess_handlers.values()]
+    strays = [] if started else [child for child in psutil.Process().children() if _is_worker(child, folder)]
+    for pid in (*started, *(stray.pid for stray in strays)):
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(handler.proc.pid, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)
     for handler in context.subprocess_handlers.values():
         with suppress(Exception):
             handler.proc.wait(10)
+    psutil.wait_procs(strays, timeout=10)
+
+
+def _is_worker(process: psutil.Process, folder: Path) -> bool:
+    with suppress(psutil.Error):
+        return str(folder) in process.cmdline()
+    return False
 
 
 def _watch(context: "SubprocessContext", folder: Path, degree: int, timeout_s: float) -> None:
@@ -226,7 +241,7 @@ def _find_hang(
 ) -> tuple[int, str] | None:
     """The rank at work that made no progress for too long; or the first of all, when they wait for one another."""
     now = time.monotonic()
-    limits = {rank: timeout_s if steps[rank].number else max(timeout_s, _START_S) for rank in running}
+    limits = {rank: steps[rank].patience_s(timeout_s) for rank in running}
     late = [rank for rank in running if now - seen[rank] >= limits[rank]]
     working = [rank for rank in late if not steps[rank].waits]
     if not late or (not working and len(late) < len(running)):
@@ -286,7 +301,7 @@ def _explain(rank: int, code: int, message: str, log: str) -> RankFailure:
     if kind in ("BadInput", "CannotMeasure", "MixbenchError"):
         return RankFailure(rank, f"stopped: {text}", rest, log)
     if any(word in message.lower() for word in _MEMORY):
-        return RankFailure(rank, f"ran out of memory: {first}", "a smaller --batch, or fewer ranks", log)
+        return RankFailure(rank, f"ran out of memory: {first}", "a smaller --batch or --seq, or fewer ranks", log)
     if message:
         return RankFailure(rank, f"raised {first}", "--debug shows its traceback", log)
     if code < 0:
@@ -294,7 +309,7 @@ def _explain(rank: int, code: int, message: str, log: str) -> RankFailure:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        hint = "the system kills so what takes too much memory: a smaller --batch, or fewer ranks"
+        hint = "the system kills so what takes too much memory: a smaller --batch or --seq, or fewer ranks"
         return RankFailure(
             rank, f"was killed by {name}", hint if code == -signal.SIGKILL else "--debug shows its last words", log
         )

@@ -13,8 +13,10 @@ import gc
 import math
 import os
 import random
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from time import perf_counter_ns
 from typing import Any
 
@@ -139,7 +141,8 @@ def plan(asked: int, device: str, threads: int | None, oversubscribe: bool, plac
     if device == "auto":
         most = asked if oversubscribe or place else min(asked, fit)
         few = "" if most == asked else f", and {most} at most, as there are {cores} cores (--oversubscribe runs the rest too)"
-        notes.append(f"this machine has no {asked} GPUs that torch can use: these are CPU processes{few}")
+        units = "GPU" if asked == 1 else f"{asked} GPUs"
+        notes.append(f"this machine has no {units} that torch can use: these are CPU processes{few}")
     if min(most, here) * width > cores and not oversubscribe:
         need = f"{min(most, here)} processes of {width} thread{'s' if width > 1 else ''} need {min(most, here) * width} cores"
         hint = f"--gpus {fit}, or --oversubscribe, which measures the scheduler and says so"
@@ -174,11 +177,15 @@ def sweep(
     progress: Progress = lambda text, share: None,
     timer: str = _TIMER,
     env: Mapping[str, str] | None = None,
-) -> tuple[ScaleRun, RankFailure | None]:
+    last_words: Callable[[ScaleRun], None] = lambda run: None,
+) -> tuple[ScaleRun, BaseException | None]:
     """Measure every degree. One that fails is not tried again, nor are those above it; returned with the first failure.
+
+    Ctrl-C and SIGTERM end the sweep; what was measured until then is returned, marked partial, and with it the exception.
 
     Args:
         timer: ``module:function`` that returns a rank's `RankTimes`, called as ``timer(world, (job, batch))``.
+        last_words: is given what was measured, when a failure in a joined world ends this process.
 
     Raises:
         MixbenchError: when the model can't be built, or the batch does not split.
@@ -189,27 +196,43 @@ def sweep(
     failures: dict[int, RankFailure] = {}
     turns = _turns(place.degrees, job.repeats)
     watch = Disturbances()
+
+    def so_far(cause: str = "") -> ScaleRun:
+        causes = {degree: caught.what for degree, caught in failures.items()}
+        for degree, found in times.items():
+            if 0 < len(found) < job.repeats:
+                causes.setdefault(degree, f"not repeated, as degree {min(failures)} failed" if failures else cause)
+        points = tuple(
+            _point(degree, batches, times, place, causes.get(degree, ""))
+            for degree in place.degrees
+            if times[degree] or degree in causes
+        )
+        first = job.build("meta", batches[place.degrees[0]])
+        # Other ranks of a joined world would look like strangers that keep the cores busy.
+        run = _record(job, place, points, first, times, [] if joined() else watch.warnings())
+        return replace(run, partial=bool(cause), cause=cause)
+
     for done, degree in enumerate(turns):
         if degree >= min(failures, default=math.inf):
             continue
         progress(f"degree {degree}", done / len(turns))
         try:
             payload = (job, batches[degree])
-            times[degree].append(launch(timer, degree, payload, job.timeout_s, place.cores_per_rank, env, place.device))
+            words = (timer, degree, payload, job.timeout_s, place.cores_per_rank, env, place.device)
+            times[degree].append(launch(*words, lambda cause: last_words(so_far(cause))))
         except RankFailure as caught:
             failures[degree] = caught
-    causes = {degree: caught.what for degree, caught in failures.items()}
-    for degree, found in times.items():
-        if 0 < len(found) < job.repeats:
-            causes.setdefault(degree, f"not repeated, as degree {min(failures)} failed")
-    points = tuple(
-        _point(degree, batches, times, place, causes.get(degree, ""))
-        for degree in place.degrees
-        if times[degree] or degree in causes
-    )
-    first = job.build("meta", batches[place.degrees[0]])
-    # Other ranks of a joined world would look like strangers that keep the cores busy.
-    return _record(job, place, points, first, times, [] if joined() else watch.warnings()), next(iter(failures.values()), None)
+        except (KeyboardInterrupt, SystemExit) as signalled:
+            return so_far(ended_by(signalled)), signalled
+    failure = next(iter(failures.values()), None)
+    return so_far(failure.what if failure else ""), failure
+
+
+def ended_by(signalled: BaseException) -> str:
+    """What ended a sweep from outside, in words."""
+    if isinstance(signalled, SystemExit) and isinstance(signalled.code, int) and signalled.code > 128:
+        return f"ended by {signal.Signals(signalled.code - 128).name}"
+    return "interrupted"
 
 
 def _turns(degrees: Sequence[int], repeats: int) -> list[int]:
@@ -295,6 +318,10 @@ def time_rank(world: World, payload: tuple[Job, int]) -> RankTimes:
     """One rank's part of a degree: build, warm up, then rounds that all ranks begin together."""
     job, batch = payload
     device = find(world.device)
+    if job.train and world.group is not None:
+        # Its constructor imports this: as much as torch again.
+        world.prepare("importing DistributedDataParallel")
+        import_module("torch._dynamo")
     world.beat("building the model")
     subject, notes = _subject(world, job, batch)
     with torch.inference_mode(not subject.grad), torch.set_grad_enabled(subject.grad):

@@ -24,11 +24,16 @@ from ..models.errors import MixbenchError
 LOOPBACK = "127.0.0.1"
 _STEP_BYTES = 200
 _ORPHAN_S = 0.5
+_START_S = 60.0
+"""What a rank may take to import torch, if the timeout is shorter: nothing of the caller's has run by then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a rank is doing. ``waits`` is for others, so that being late is their fault; ``number`` tells steps apart."""
+    """What a rank is doing. ``waits`` is for others, so that being late is their fault; ``number`` tells steps apart.
+
+    Number 0 is for starting and importing: what that takes depends on the machine's disk and load, and not on the job.
+    """
 
     name: str
     waits: bool = False
@@ -38,6 +43,10 @@ class Step:
         """Into a file of constant size, in one call, so that a reader never sees half of it."""
         text = json.dumps([self.name[:100], self.waits, self.number])
         os.pwrite(file, text[:_STEP_BYTES].encode().ljust(_STEP_BYTES), 0)
+
+    def patience_s(self, timeout_s: float) -> float:
+        """How long it may take before the rank counts as hanging."""
+        return timeout_s if self.number else max(timeout_s, _START_S)
 
     @classmethod
     def read(cls, path: Path) -> "Step | None":
@@ -69,6 +78,11 @@ class World:
     def beat(self, name: str) -> None:
         """Say that the rank has come on, and what it does next: one that doesn't for the launch's timeout counts as hanging."""
         self._step = Step(name, False, self._step.number + 1)
+        self.tell(self._step)
+
+    def prepare(self, name: str) -> None:
+        """Say that the rank imports what it needs, which may take as long as its start, however short the launch's timeout."""
+        self._step = Step(name)
         self.tell(self._step)
 
     def slowest(self, value: float) -> float:
@@ -130,10 +144,11 @@ def backend(device: str) -> str:
 def main() -> None:
     """A worker's whole life: ``FOLDER RANK`` are its arguments, the job lies in the folder, and there its result goes."""
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
-    if not folder.exists():
+    try:
+        job = json.loads((folder / "job.json").read_text())
+        log = os.open(folder / f"log-{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except FileNotFoundError:
         os._exit(1)  # interrupted while it started the ranks, the parent is gone already
-    job = json.loads((folder / "job.json").read_text())
-    log = os.open(folder / f"log-{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream in (1, 2):
         os.dup2(log, stream)
     threading.Thread(target=_end_with_parent, args=(job["parent"],), daemon=True).start()
@@ -172,9 +187,11 @@ def _work(folder: Path, rank: int, job: dict[str, Any]) -> None:
             timeout=timedelta(seconds=patience_s),
         )
         world.group = distributed.group.WORLD
+    world.prepare("importing what it runs")
+    function = find_function(job["function"])
     world.beat("working")
     try:
-        result = find_function(job["function"])(world, pickle.loads((folder / "payload").read_bytes()))
+        result = function(world, pickle.loads((folder / "payload").read_bytes()))
     except MixbenchError as error:
         raise type(error)(f"{error.what}\n{error.hint}") from error  # elastic keeps the text alone
     world.beat("handing in its result")

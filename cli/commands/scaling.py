@@ -1,12 +1,15 @@
 """``mixbench scale``: how throughput grows with the number of processes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .. import options
 from .scaling_attention import Asked, scale_attention
+
+if TYPE_CHECKING:
+    from ...profilers.runs.scale_run import ScaleRun
 
 ATTENTION = "Sequence-parallel attention (tokenring)"
 
@@ -31,7 +34,10 @@ def scale(
     weak: Annotated[
         bool,
         typer.Option(
-            "--weak", metavar="", help="--batch is of each rank, not of all together.", rich_help_panel=options.WORKLOAD
+            "--weak",
+            metavar="",
+            help="--batch, or --seq, is of each rank, not of all together.",
+            rich_help_panel=options.WORKLOAD,
         ),
     ] = False,
     device: options.Device = "auto",
@@ -140,7 +146,7 @@ def scale(
     from ...models.lookup import resolve
     from ...profilers.joined import joined
     from ..console import bar, quick_imports, silence
-    from ..views import emit, scale_view
+    from ..views import emit, scale_page, scale_view
 
     place = joined()
     if place and place.rank:
@@ -148,10 +154,36 @@ def scale(
     settings = options.parse_settings(kwarg)
     spec = resolve(model, settings)
     spread = spec.entry == "tokenring"
-    how = emit.choose(json, csv, output if not place or place.rank == 0 else None, drawn=("png", "svg") if spread else ())
+    how = emit.choose(
+        json, csv, output if not place or place.rank == 0 else None, drawn=("png", "svg", "html") if spread else ("html",)
+    )
     asked = gpus or (place.degree if place else None)
     if asked is None:
         raise BadInput("--gpus is missing", "say how many: mixbench scale MODEL --gpus 2")
+    given = (
+        {
+            "--input": input,
+            "--train": train,
+            "--compile": compiled,
+            "--channels-last": channels_last,
+        }
+        if spread
+        else {
+            "--seq": seq,
+            "--heads": heads,
+            "--kv-heads": kv_heads,
+            "--head-dim": head_dim,
+            "--causal": causal,
+            "--backward": backward,
+            "--hardware-file": hardware_file,
+            "--calibrate": calibrate,
+            "--crossover": crossover,
+            "--slow": slow,
+        }
+    )
+    for name in (name for name, value in given.items() if value):
+        is_it, hint = ("a", "it measures its attention only") if spread else ("no", "that is for tokenring")
+        raise BadInput(f"{name} for {model}, which is {is_it} sequence-parallel attention", hint)
     if spread:
         of_attention = Asked(
             seq, methods, heads, kv_heads, head_dim, causal, backward, hardware, hardware_file, calibrate, crossover, slow
@@ -160,8 +192,6 @@ def scale(
             spec, of_attention, asked, batch or 1, dtype, weak, device, threads, seconds, timeout, oversubscribe, how, output
         )
         return
-    if seq or crossover:
-        raise BadInput(f"{model} is no sequence-parallel attention", "--seq and --crossover are for tokenring")
     inputs = options.parse_inputs(input)
     with quick_imports():
         from ...profilers.scaling import Job, plan, sweep
@@ -170,9 +200,15 @@ def scale(
     for note in ranks.notes:
         typer.echo(f"note: {note}", err=True)
     job = Job(model, settings, inputs, batch, dtype, train, weak, compiled, channels_last, seconds, None, repeats, timeout)
+
+    def show(run: "ScaleRun") -> None:
+        if any(point.step_ns for point in run.points):
+            tables, rows = (lambda: scale_view.tables(run)), (lambda: scale_view.rows(run))
+            emit.emit(run, how, output, tables, rows, lambda _: scale_page.page(run))
+
     with bar("starting processes") as update:
-        run, failure = sweep(job, ranks, update)
-    if (not place or place.rank == 0) and any(point.step_ns for point in run.points):
-        emit.emit(run, how, output, lambda: scale_view.tables(run), lambda: scale_view.rows(run))
-    if failure:
-        raise failure
+        run, ended = sweep(job, ranks, update, last_words=show)
+    if not place or place.rank == 0:
+        show(run)
+    if ended:
+        raise ended

@@ -10,6 +10,7 @@ from ..views import emit
 
 if TYPE_CHECKING:
     from ...models.spec import ModelSpec
+    from ...profilers.runs.parallel_run import ParallelRun
 
 _MULTIPLES = {"k": 1024, "m": 1024**2}
 
@@ -69,7 +70,7 @@ def scale_attention(
     from ...profilers.joined import joined
     from ...profilers.links import hardware
     from ..console import bar, quick_imports
-    from ..views import parallel_view
+    from ..views import parallel_page, parallel_picture, parallel_view
 
     lengths = parse_lengths(asked.seq or "4k")
     machine = hardware(asked.hardware, asked.hardware_file)
@@ -91,7 +92,13 @@ def scale_attention(
     place = plan(gpus, device, threads, oversubscribe, joined())
     for note in () if asked.crossover else place.notes:
         typer.echo(f"note: {note}", err=True)
-    failure = None
+    ended: BaseException | None = None
+
+    def show(run: "ParallelRun") -> None:
+        tables, rows = (lambda: parallel_view.tables(run)), (lambda: parallel_view.rows(run))
+        draw = lambda kind: parallel_page.page(run) if kind == "html" else parallel_picture.draw(run, kind)  # noqa: E731
+        emit.emit(run, how, output, tables, rows, draw)
+
     with bar("starting processes") as update:
         if asked.calibrate:
             update("calibrating", 0.0)
@@ -99,10 +106,9 @@ def scale_attention(
         if asked.crossover:
             run = replace(record(job, place, machine), crossovers=tuple(crossovers(job, gpus, machine, update)))
         else:
-            run, failure = sweep(job, place, machine, update)
+            run, ended = sweep(job, place, machine, update, show)
     world = joined()
     if not world or world.rank == 0:
-        tables, rows = (lambda: parallel_view.tables(run)), (lambda: parallel_view.rows(run))
-        emit.emit(run, how, output, tables, rows, lambda kind: parallel_view.draw(run, kind))
-    if failure:
-        raise failure
+        show(run)
+    if ended:
+        raise ended

@@ -8,25 +8,17 @@ from collections.abc import Iterator
 from html import escape
 
 from ...profilers.runs.trace_run import Frame, ModuleTime, OperatorTime, Trace, TraceRun, label_of
+from .page import page as skeleton
 from .trace_view import byte_rate, flop_rate, share, time
 
 _WIDTH, _HEIGHT = 1200.0, 18
 _THINNEST = 0.3
 """Frames narrower than this many units of `_WIDTH` are not drawn: nobody could see or point at them."""
 _LETTER = 6.3
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --faint: #6b6b6b; --line: #ddd;
-  --step: #d9d9d9; --module: #9ecae1; --operator: #fdae6b; --range: #c7b9e2; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #161616; --faint: #a0a0a0; --line: #3a3a3a;
-  --step: #4a4a4a; --module: #2f5f7d; --operator: #8a4f1d; --range: #54467a; } }
-body { font: 14px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
-  max-width: 78rem; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } p.faint, caption { color: var(--faint); }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th { text-align: right; color: var(--faint); font-weight: normal; } td { text-align: right; border-top: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; } th, td { padding: .15rem .6rem .15rem 0; white-space: nowrap; }
-td.inner { padding-left: 1.5rem; color: var(--faint); } .wide { overflow-x: auto; }
-svg { width: 100%; height: auto; } svg text { font: 10px ui-monospace, monospace; fill: var(--ink); pointer-events: none; }
+STYLE = """
+:root { --step: #d9d9d9; --module: #9ecae1; --operator: #fdae6b; --range: #c7b9e2; }
+@media (prefers-color-scheme: dark) { :root { --step: #4a4a4a; --module: #2f5f7d; --operator: #8a4f1d; --range: #54467a; } }
+svg text { pointer-events: none; }
 svg rect { stroke: var(--paper); stroke-width: .5; } svg g:hover > rect { stroke: var(--ink); stroke-width: 1; }
 .step { fill: var(--step); } .module { fill: var(--module); } .operator { fill: var(--operator); }
 .range { fill: var(--range); }
@@ -36,20 +28,10 @@ svg rect { stroke: var(--paper); stroke-width: .5; } svg g:hover > rect { stroke
 def page(run: TraceRun) -> str:
     """The whole page."""
     traces = [run.trace, *([run.against] if run.against else [])]
-    title = escape(" against ".join(trace.model for trace in traces))
-    parts = [
-        "<!DOCTYPE html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>mixbench trace: {title}</title>',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<style>{_STYLE}</style></head><body><h1>{title}</h1>",
-    ]
-    if run.against is not None:
-        parts += _changes(run)
+    parts = [*_changes(run)] if run.against is not None else []
     for trace in traces:
         parts += _trace(trace)
-    versions = ", ".join(f"{name} {number}" for name, number in run.versions.items())
-    parts.append(f'<p class="faint">mixbench trace; {escape(versions)}</p></body></html>')
-    return "\n".join(parts) + "\n"
+    return skeleton(" against ".join(trace.model for trace in traces), "trace", run.versions, STYLE, parts)
 
 
 def _trace(trace: Trace) -> Iterator[str]:

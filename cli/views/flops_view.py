@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ...profilers.runs.run import ModelResult, Run, label_of
+from .table import add, plain, small, table_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -63,113 +64,84 @@ def rows(run: Run, depth: int | None, by_op: bool) -> Iterator[Mapping[str, Any]
             yield head | asdict(result.totals) | {"uncounted_calls": missed}
 
 
-def _table(title: str, *columns: str, left: int = 1) -> "Table":
-    """A table with ``left`` text columns, and the rest numbers. Drawn without boxes: it has to survive a pipe."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title, style="bold") if title else None, box=None, title_justify="left", pad_edge=False)
-    table.padding = (0, 2, 0, 0)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < left else "right", header_style="dim")
-    return table
-
-
-def _row(table: "Table", *cells: Any, style: str | None = None) -> None:
-    """Cells as text: a name with brackets in it is no markup."""
-    from rich.text import Text
-
-    table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in cells), style=style)
-
-
-def _small(text: str) -> "RenderableType":
-    from rich.text import Text
-
-    return Text(text, style="dim")
-
-
 def _totals(result: ModelResult) -> "Table":
-    table = _table("", "", "exact", "about", "")
-    table.show_header = False
-    table.columns[3].justify = "left"
+    table = table_of("", ("", "left"), ("", "right"), ("", "right"), ("", "left"))
     for key, label, meaning in _TOTALS:
         value = getattr(result.totals, key)
-        _row(table, label, value, _about(value), meaning, style="bold" if key in ("params", "macs", "flops") else None)
+        add(table, label, value, _about(value), meaning, style="bold" if key in ("params", "macs", "flops") else None)
     if result.mode == "train":
-        _row(table, "forward MACs", result.forward.macs, _about(result.forward.macs), "")
-        _row(table, "backward MACs", result.backward.macs, _about(result.backward.macs), "as executed")
+        add(table, "forward MACs", result.forward.macs, _about(result.forward.macs), "")
+        add(table, "backward MACs", result.backward.macs, _about(result.backward.macs), "as executed")
     seen = result.coverage
     words = f"{seen.covered_calls:,} of {seen.calls:,} calls have a rule, on {result.device}"
-    _row(table, "coverage", _percent(result), "", words)
+    add(table, "coverage", _percent(result), "", words)
     return table
 
 
 def _side_by_side(results: tuple[ModelResult, ...], first: ModelResult) -> "Table":
     """A column for each model; ``first`` is the reference of the last row."""
-    table = _table("", "", *(result.model for result in results))
-    for column in table.columns:
-        column.overflow = "fold"
-    _row(table, "input", *(", ".join(result.inputs) for result in results))
+    table = plain("", "", *(result.model for result in results))
+    add(table, "input", *(", ".join(result.inputs) for result in results))
     for key, label, _ in _TOTALS:
-        _row(table, label, *(getattr(result.totals, key) for result in results))
-    _row(table, "coverage", *map(_percent, results))
+        add(table, label, *(getattr(result.totals, key) for result in results))
+    add(table, "coverage", *map(_percent, results))
     base = first.totals.macs
-    _row(table, f"MACs, {first.model} = 1", *(f"{result.totals.macs / base:.3f}" if base else "n/a" for result in results))
+    add(table, f"MACs, {first.model} = 1", *(f"{result.totals.macs / base:.3f}" if base else "n/a" for result in results))
     return table
 
 
 def _published(result: ModelResult) -> Iterator["RenderableType"]:
     columns = ("published", "ours", "difference", "why")
-    table = _table(f"\npublished figures of {result.model}", "figure", *columns)
+    table = plain(f"\npublished figures of {result.model}", "figure", *columns)
     table.columns[4].justify = "left"
     for item in result.published:
         cells = (item.published, item.ours, f"{item.difference_percent:+.2f} %", item.explanation)
-        _row(table, label_of(item.metric), *cells, style=None if item.agrees else "yellow")
+        add(table, label_of(item.metric), *cells, style=None if item.agrees else "yellow")
     yield table
-    yield _small(f"source: {'; '.join(dict.fromkeys(item.source for item in result.published))}")
+    yield small(f"source: {'; '.join(dict.fromkeys(item.source for item in result.published))}")
 
 
 def _modules(result: ModelResult, depth: int) -> "Table":
     columns = ("kind", "calls", "parameters", "MACs", "share", "FFT FLOPs", "elementwise FLOPs", "activations")
-    table = _table(f"\nmodules of {result.model}, each with all below it", "module", *columns, left=2)
+    table = plain(f"\nmodules of {result.model}, each with all below it", "module", *columns, left=2)
     whole = result.totals.macs
     for item in result.modules:
         if item.depth <= depth:
             name = "  " * item.depth + (item.name.rpartition(".")[2] or result.model)
             params = f"{item.params:,}" + (f" (+{item.shared_params:,} shared)" if item.shared_params else "")
             sizes = (item.macs, _share(item.macs, whole), item.fft_flops, item.elementwise_flops, item.activations)
-            _row(table, name, item.kind, item.calls or "", params, *sizes)
+            add(table, name, item.kind, item.calls or "", params, *sizes)
     return table
 
 
 def _operators(result: ModelResult) -> Iterator["RenderableType"]:
     columns = ("rule", "calls", "MACs", "share", "FFT FLOPs", "elementwise FLOPs", "activations")
-    table = _table(f"\noperators of {result.model}", "operator", *columns, left=2)
+    table = plain(f"\noperators of {result.model}", "operator", *columns, left=2)
     free = [item for item in result.operators if item.family and not (item.macs or item.fft_flops or item.elementwise_flops)]
     for item in result.operators:
         if item not in free:
             known = (item.macs, _share(item.macs, result.totals.macs), item.fft_flops, item.elementwise_flops, item.activations)
             sizes = known if item.family else ("?",) * 5
-            _row(table, item.operator, item.family or "none", item.calls, *sizes, style=None if item.family else "yellow")
+            add(table, item.operator, item.family or "none", item.calls, *sizes, style=None if item.family else "yellow")
     if free:
         names = ", ".join(item.operator.removeprefix("aten::") for item in free)
-        _row(table, "free of arithmetic", "", sum(item.calls for item in free), "", "", "", "", "")
+        add(table, "free of arithmetic", "", sum(item.calls for item in free), "", "", "", "", "")
     yield table
     if free:
-        yield _small(f"free: {names}")
+        yield small(f"free: {names}")
 
 
 def _opinion(result: ModelResult, index: int) -> "Table":
     opinion = result.opinions[index]
     title = f"\n{opinion.counter}'s count of {result.model}, on {opinion.device}"
-    table = _table(title, "operators", "ours, MACs", "theirs, MACs", "difference", "calls skipped", "why")
+    table = plain(title, "operators", "ours, MACs", "theirs, MACs", "difference", "calls skipped", "why")
     table.columns[5].justify = "left"
     for item in opinion.differences:
         gap = item.theirs_macs - item.ours_macs
         skipped = item.skipped_calls or ""
-        _row(table, item.operators, item.ours_macs, item.theirs_macs, f"{gap:+,}" if gap else "0", skipped, item.explanation)
+        add(table, item.operators, item.ours_macs, item.theirs_macs, f"{gap:+,}" if gap else "0", skipped, item.explanation)
     gap = opinion.theirs_macs - opinion.ours_macs
-    _row(table, "in all", opinion.ours_macs, opinion.theirs_macs, f"{gap:+,}" if gap else "0", "", "", style="bold")
+    add(table, "in all", opinion.ours_macs, opinion.theirs_macs, f"{gap:+,}" if gap else "0", "", "", style="bold")
     return table
 
 

@@ -1,36 +1,41 @@
-"""A `ParallelRun` as tables, charts, time lines, CSV rows and pictures. Measured and modelled never share a table or a line."""
+"""A `ParallelRun` as tables, charts, time lines and CSV rows. Measured and modelled never share a table or a line."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...profilers.runs.parallel_run import Bar, MeasuredPoint, ModelledPoint, ParallelRun
-from .table import add, has_unicode, ns, table_of
+from .parallel_lines import Point, gantts, work_of
+from .table import Grid, bars, drawn, has_unicode, ns
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
-_LINE, _RANKS = 64, 2
-"""Characters of a time line, and ranks that the screen has one for."""
+_LINE, _RANKS, _SHOWN = 64, 2, 2
+"""Characters of a time line, ranks that the screen has one for, and methods: the fastest."""
+CROSSED = "below so many tokens messages take longer than computing"
+_ERROR = "max error is the output's largest difference from float64 attention; hidden, the share of the shorter of computing \
+and messages"
 
 
 def tables(run: ParallelRun, time_lines: bool = True) -> Iterator["RenderableType"]:
-    """What was measured, what is modelled, both verdicts, a time line of each, and the conditions."""
+    """What was measured, what is modelled, each with its chart; the verdicts, a time line of each, and the conditions."""
     from rich.text import Text
 
-    work = run.workload
-    passes = "forward and backward" if work.backward else "forward"
-    shape = f"{work.heads} heads, {work.kv_heads} for keys and values, head size {work.head_dim}, batch {work.batch}"
-    mask = "causal" if work.causal else "no mask"
-    yield Text(f"{run.model}  {shape}, {work.dtype}, {mask}, {passes}; {run.scaling} scaling", style="bold")
+    yield Text(f"{run.model}  {subject(run)}", style="bold")
+    if run.partial:
+        yield Text(f"PARTIAL: {run.cause}", style="bold yellow")
     if run.crossovers:
-        yield from _crossovers(run)
+        yield Text(f"\nMODELLED for {run.hardware.title}: {CROSSED}", style="bold cyan")
+        yield drawn(crossovers(run))
+        yield Text(f"source of the model's figures: {run.hardware.source}", style="dim")
         return
     if run.measured:
         yield Text("\nMEASURED on this machine", style="bold green")
-        yield _measured(run)
+        yield drawn(measured(run.measured))
+        yield from map(Text, _chart(run, run.measured, solid=True))
     yield Text(f"\nMODELLED for {run.hardware.title}: never measured here", style="bold cyan")
-    yield _modelled(run.modelled)
+    yield drawn(modelled(run.modelled))
+    yield from map(Text, _chart(run, run.modelled, solid=False))
     yield Text(f"source of the model's figures: {run.hardware.source}", style="dim")
     if not run.hardware.verified:
         yield Text("some of them are unverified", style="yellow")
@@ -38,53 +43,63 @@ def tables(run: ParallelRun, time_lines: bool = True) -> Iterator["RenderableTyp
     yield from (Text(sentence) for sentence in run.verdicts)
     if time_lines:
         yield from _time_lines(run)
-    cores = "1 thread" if run.threads_per_rank == 1 else f"{run.threads_per_rank} threads"
-    yield Text(f"\nmeasured on {run.machine.device} by {run.backend}, {cores} for each rank and for one process", style="dim")
+    yield Text(f"\n{setting(run)}", style="dim")
     for note in run.notes:
         yield Text(f"note: {note}", style="yellow")
     for warning in run.warnings:
         yield Text(f"warning: {warning}", style="yellow")
 
 
-def _crossovers(run: ParallelRun) -> Iterator["RenderableType"]:
-    """By method and degree, the length below which the model finds the messages longer than the computing."""
-    from rich.text import Text
+def subject(run: ParallelRun) -> str:
+    """What is spread, in a line."""
+    work = run.workload
+    passes = "forward and backward" if work.backward else "forward"
+    shape = f"{work.heads} heads, {work.kv_heads} for keys and values, head size {work.head_dim}, batch {work.batch}"
+    return f"{shape}, {work.dtype}, {'causal' if work.causal else 'no mask'}, {passes}; {run.scaling} scaling"
 
+
+def setting(run: ParallelRun) -> str:
+    """Under which conditions it was measured, in a line."""
+    threads = "1 thread" if run.threads_per_rank == 1 else f"{run.threads_per_rank} threads"
+    return f"measured on {run.machine.device} by {run.backend}, {threads} for each rank and for one process; {_ERROR}"
+
+
+def crossovers(run: ParallelRun) -> Grid:
+    """By method and degree, the length below which the model finds the messages longer than the computing."""
     degrees = list(dict.fromkeys(item.degree for item in run.crossovers))
-    yield Text(
-        f"\nMODELLED for {run.hardware.title}: below so many tokens messages take longer than computing", style="bold cyan"
-    )
-    table = table_of("", ("method", "left"), *((f"{degree} ranks", "right") for degree in degrees))
+    rows = []
     for method in dict.fromkeys(item.method for item in run.crossovers):
         cells = {item.degree: item.seq_len for item in run.crossovers if item.method == method}
-        words = [
-            "" if degree not in cells else "never" if cells[degree] is None else f"{cells[degree]:,}" for degree in degrees
-        ]
-        add(table, method, *words)
-    yield table
-    yield Text(f"source of the model's figures: {run.hardware.source}", style="dim")
+        words = ["" if n not in cells else "never" if (tokens := cells[n]) is None else f"{tokens:,}" for n in degrees]
+        rows.append((method, *words))
+    return Grid((("method", "left"), *((f"{degree} ranks", "right") for degree in degrees)), tuple(rows))
 
 
-def _tokens(number: int | None) -> str:
-    return "never" if number is None else f"{number:,}"
-
-
-def _measured(run: ParallelRun) -> "Table":
-    names = ("step", "99 % interval", "tokens/s", "GFLOP/s", "computing", "exposed", "hidden", "sent", "memory", "error")
-    columns = [("tokens", "right"), ("ranks", "right"), ("method", "left"), *((name, "right") for name in names)]
-    table = table_of("", *columns, ("efficiency", "right"), ("", "left"))
-    for p in run.measured:
+def measured(points: Sequence[MeasuredPoint]) -> Grid:
+    """A row for each measured point; one that is missing says why."""
+    names = (
+        "step",
+        "99 % interval",
+        "tokens/s",
+        "GFLOP/s",
+        "computing",
+        "exposed",
+        "hidden",
+        "sent",
+        "peak memory",
+        "max error",
+    )
+    columns = (("method", "left"), *((name, "right") for name in ("tokens", "ranks", *names, "efficiency")), ("", "left"))
+    rows = []
+    for p in points:
+        head = (p.method, str(p.seq_len), str(p.degree))
         if p.step_ns is None or not p.step_ns.value:
-            add(table, p.seq_len, p.degree, p.method, *["n/a"] * 10, "", f"{p.status}: {p.cause}")
+            rows.append((*head, "n/a", *[""] * len(names), f"{p.status}: {p.cause}"))
             continue
         low, high = p.step_ns.low, p.step_ns.high
         share = f"{100 * min(1.0, p.compute_ns.value / p.step_ns.value):.0f} %" if p.compute_ns else ""
         equal = "" if p.sent_bytes == p.planned_bytes else f" (planned {_size(p.planned_bytes or 0)})"
-        add(
-            table,
-            p.seq_len,
-            p.degree,
-            p.method,
+        cells = (
             ns(p.step_ns.value),
             f"[{ns(low)}, {ns(high)}]" if low is not None and high is not None else "",
             f"{p.tokens_per_s:.4g}",
@@ -96,9 +111,10 @@ def _measured(run: ParallelRun) -> "Table":
             _size(p.working_bytes) if p.working_bytes is not None else "n/a",
             f"{p.max_error:.1e}",
             _efficiency(p),
-            "oversubscribed: no scaling" if p.oversubscribed else "",
+            "oversubscribed" if p.oversubscribed else "",
         )
-    return table
+        rows.append((*head, *cells))
+    return Grid(columns, tuple(rows))
 
 
 def _efficiency(point: MeasuredPoint) -> str:
@@ -109,15 +125,27 @@ def _efficiency(point: MeasuredPoint) -> str:
     return f"{100 * found.value:.0f} %{ends}"
 
 
-def _modelled(points: Sequence[ModelledPoint]) -> "Table":
-    names = ("step, model", "tokens/s", "TFLOP/s", "computing", "exposed", "hidden", "sent", "efficiency")
-    columns = [("tokens", "right"), ("ranks", "right"), ("method", "left"), *((name, "right") for name in names)]
-    table = table_of("", *columns, ("bound by", "left"))
+def modelled(points: Sequence[ModelledPoint]) -> Grid:
+    """A row for each modelled point."""
+    names = ("tokens", "ranks", "step, model", "tokens/s", "TFLOP/s", "computing", "exposed", "hidden", "sent", "efficiency")
+    rows = []
     for p in points:
-        cells = (p.seq_len, p.degree, p.method, ns(p.step_s * 1e9), f"{p.tokens_per_s:.4g}", f"{p.flops_per_s / 1e12:.4g}")
+        cells = (p.method, str(p.seq_len), str(p.degree), ns(p.step_s * 1e9), f"{p.tokens_per_s:.4g}")
         rest = (f"{100 * p.compute_s / p.step_s:.0f} %", ns(p.exposed_s * 1e9), f"{100 * p.overlap:.0f} %", _size(p.sent_bytes))
-        add(table, *cells, *rest, f"{100 * p.efficiency:.0f} %", p.binds)
-    return table
+        efficiency = f"{100 * p.efficiency:.0f} %" if p.degree > 1 else ""
+        rows.append((*cells, f"{p.flops_per_s / 1e12:.4g}", *rest, efficiency, p.binds))
+    return Grid((("method", "left"), *((name, "right") for name in names), ("bound by", "left")), tuple(rows))
+
+
+def _chart(run: ParallelRun, points: Sequence[Point], solid: bool) -> Iterator[str]:
+    """Tokens per second of the longest sequence; measured and modelled points have a chart each."""
+    shown = [p for p in points if p.tokens_per_s]
+    longest = max((work_of(run, p) for p in shown if p.degree > 1), default=None)
+    own = [p for p in shown if work_of(run, p) == longest]
+    if own:
+        room = max(len(p.method) for p in own)
+        yield ""
+        yield from bars([(f"{p.degree:>4} {p.method:{room}}", p.tokens_per_s or 0.0, None) for p in own], "tokens/s", solid)
 
 
 def _size(number: int) -> str:
@@ -128,34 +156,21 @@ def _size(number: int) -> str:
 
 
 def _time_lines(run: ParallelRun) -> Iterator["RenderableType"]:
-    """One step of each method on the most ranks, as bars of characters: measured ones, and else modelled ones."""
+    """One step of the fastest methods on the most ranks, as bars of characters: measured ones, and apart modelled ones."""
     from rich.text import Text
 
-    for title, bars, scale in _gantts(run):
-        end = max(bar.end for bar in bars)
-        yield Text(f"\n{title}; {ns(end * scale)} in all", style="dim")
-        ranks = sorted({bar.rank for bar in bars})
-        for rank in ranks[:_RANKS]:
-            for lane in ("compute", "send"):
-                own = [bar for bar in bars if (bar.rank, bar.lane) == (rank, lane) and bar.end > bar.start]
-                if own:
-                    yield Text(f"{rank:>3} {lane:8}{_strip(own, end, lane)}")
-        if len(ranks) > _RANKS:
-            yield Text(f"    and {len(ranks) - _RANKS} more ranks, in the picture (-o FILE.svg)", style="dim")
-
-
-def _gantts(run: ParallelRun) -> Iterator[tuple[str, Sequence[Bar], float]]:
-    """(title, bars, ns per unit of their times) for each method at the most ranks and the longest sequence."""
-    for kind, points, scale in (("measured", run.measured, 1.0), ("modelled", run.modelled, 1e9)):
-        shown = [p for p in points if p.degree > 1 and _bars(p)]
-        most = max(((p.seq_len, p.degree) for p in shown), default=None)
-        for p in shown:
-            if (p.seq_len, p.degree) == most:
-                yield f"{kind}: one step of {p.method} on {p.degree} ranks, {p.seq_len} tokens", _bars(p), scale
-
-
-def _bars(point: MeasuredPoint | ModelledPoint) -> tuple[Bar, ...]:
-    return point.bars_ns if isinstance(point, MeasuredPoint) else point.bars_s
+    for found in (gantts(run.measured), gantts(run.modelled)):
+        for line in found[:_SHOWN]:
+            yield Text(f"\n{line.title}; {ns(line.end_ns)} in all", style="dim")
+            ranks = sorted({bar.rank for bar in line.bars})
+            for rank in ranks[:_RANKS]:
+                for lane in ("compute", "send"):
+                    own = [bar for bar in line.bars if (bar.rank, bar.lane) == (rank, lane) and bar.end > bar.start]
+                    if own:
+                        yield Text(f"{rank:>3} {lane:8}{_strip(own, line.end_ns / line.scale, lane)}")
+        left = len(found) > _SHOWN or any(bar.rank >= _RANKS for line in found for bar in line.bars)
+        if left:
+            yield Text("    all methods and ranks: -o FILE.html or FILE.svg", style="dim")
 
 
 def _strip(bars: Sequence[Bar], end: float, lane: str) -> str:
@@ -190,6 +205,7 @@ def rows(run: ParallelRun) -> Iterator[Mapping[str, Any]]:
             "oversubscribed": p.oversubscribed,
             "status": p.status,
             "cause": p.cause,
+            "partial": run.partial,
         }
     for m in run.modelled:
         yield {
@@ -206,56 +222,5 @@ def rows(run: ParallelRun) -> Iterator[Mapping[str, Any]]:
             "oversubscribed": "",
             "status": "modelled",
             "cause": "",
+            "partial": "",
         }
-
-
-def draw(run: ParallelRun, kind: str) -> bytes:
-    """Two pictures one above the other: tokens/s over ranks, measured solid with dots and modelled dashed; and time lines."""
-    from . import picture
-
-    if run.crossovers:
-        return _draw_crossovers(run, kind)
-    lines = list(_gantts(run))
-    with picture.page(kind, width=8, height=4 + 1.6 * len(lines), nrows=2 + len(lines)) as (_, axes, result):
-        for place, title, points, style in (
-            (axes[0], "measured here", run.measured, "o-"),
-            (axes[1], f"modelled: {run.hardware.title}", run.modelled, "--"),
-        ):
-            for label in dict.fromkeys((p.method, p.seq_len) for p in points):
-                own = [p for p in points if (p.method, p.seq_len) == label and p.tokens_per_s]
-                if own:
-                    place.plot(
-                        [p.degree for p in own], [p.tokens_per_s for p in own], style, label=f"{label[0]}, {label[1]} tokens"
-                    )
-            place.set_title(title)
-            place.set_xlabel("ranks")
-            place.set_ylabel("tokens/s")
-            if place.get_legend_handles_labels()[0]:
-                place.legend(fontsize=7)
-        for place, (title, bars, scale) in zip(axes[2:], lines, strict=True):
-            for bar in bars:
-                depth = {"compute": 0.2, "send": -0.2}.get(bar.lane)
-                if depth is not None:
-                    color = {"compute": "tab:blue"}.get(bar.lane, "tab:orange")
-                    place.barh(
-                        bar.rank + depth, (bar.end - bar.start) * scale / 1e6, 0.35, bar.start * scale / 1e6, color=color
-                    )
-            place.set_title(f"{title}: computing blue, messages orange", fontsize=8)
-            place.set_xlabel("ms")
-            place.set_ylabel("rank")
-    return result.getvalue()
-
-
-def _draw_crossovers(run: ParallelRun, kind: str) -> bytes:
-    from . import picture
-
-    with picture.page(kind, width=7, height=4) as (_, axes, result):
-        for method in dict.fromkeys(item.method for item in run.crossovers):
-            own = [item for item in run.crossovers if item.method == method and item.seq_len]
-            axes.plot([item.degree for item in own], [item.seq_len for item in own], "--", label=method)
-        axes.set_yscale("log", base=2)
-        axes.set_xlabel("ranks")
-        axes.set_ylabel("tokens")
-        axes.set_title(f"Modelled, {run.hardware.title}: below a line, messages take longer than computing", fontsize=8)
-        axes.legend(fontsize=7)
-    return result.getvalue()

@@ -1,33 +1,37 @@
 """A `ScaleRun` as a table, a chart and CSV rows."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...profilers.runs.scale_run import ScalePoint, ScaleRun
 from ...profilers.stats import Estimate
+from .table import Grid, bars, drawn, has_unicode
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
-
-_WIDTH = 48
 
 
 def tables(run: ScaleRun) -> Iterator["RenderableType"]:
     """The points, their chart, under which conditions they were taken, and what speaks against them."""
     from rich.text import Text
 
-    how = f", {run.how}" if run.how else ""
-    yield Text(f"{run.model}  {run.dtype}, {run.mode}{how}; {run.scaling} scaling of {run.parallel}, measured", style="bold")
-    yield _points(run)
+    yield Text(f"{run.model}  {subject(run)}", style="bold")
+    if run.partial:
+        yield Text(f"PARTIAL: {run.cause}", style="bold yellow")
+    yield drawn(points(run))
     yield Text("")
     yield from (Text(line) for line in _chart(run))
-    yield Text(f"\n{_setting(run)}", style="dim")
+    yield Text(f"\n{setting(run)}", style="dim")
     for note in run.notes:
         yield Text(f"note: {note}", style="yellow")
     for warning in run.warnings:
         yield Text(f"warning: {warning}", style="yellow")
+
+
+def subject(run: ScaleRun) -> str:
+    """What was measured, in a line."""
+    how = f", {run.how}" if run.how else ""
+    return f"{run.dtype}, {run.mode}{how}; {run.scaling} scaling of {run.parallel}, measured"
 
 
 def rows(run: ScaleRun) -> Iterator[Mapping[str, Any]]:
@@ -53,28 +57,25 @@ def rows(run: ScaleRun) -> Iterator[Mapping[str, Any]]:
             "status": point.status,
             "oversubscribed": point.oversubscribed,
             "cause": point.cause,
+            "partial": run.partial,
         }
 
 
-def _points(run: ScaleRun) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    table.padding = (0, 2, 0, 0)
+def points(run: ScaleRun) -> Grid:
+    """A row for each degree."""
     names = ("degree", "batch per rank", "slowest rank", "99 % interval", "samples/s", "speed-up", "efficiency", "interval")
-    for name in names:
-        table.add_column(name, justify="right", header_style="dim")
-    table.add_column("", justify="left")
+    rows = []
     for point in run.points:
         cells = [str(point.degree), str(point.batch_per_rank)]
-        cells += [_time(point.step_ns.value), _interval(point.step_ns, 1e-6, " ms")] if point.step_ns else ["n/a", ""]
+        cells += (
+            [f"{point.step_ns.value / 1e6:.4g} ms", _interval(point.step_ns, 1e-6, " ms")] if point.step_ns else ["n/a", ""]
+        )
         cells.append(f"{point.samples_per_s.value:.4g}" if point.samples_per_s else "n/a")
         cells.append(f"{point.speed_up.value:.2f}" if point.speed_up else "n/a")
         shown = point.efficiency
         cells += [f"{100 * shown.value:.0f} %", _interval(shown, 100, " %")] if shown and point.degree > 1 else ["", ""]
-        table.add_row(*map(Text, (*cells, _mark(point))), style="yellow" if _mark(point) else None)
-    return table
+        rows.append((*cells, _mark(point)))
+    return Grid((*((name, "right") for name in names), ("", "left")), tuple(rows))
 
 
 def _mark(point: ScalePoint) -> str:
@@ -88,30 +89,27 @@ def _mark(point: ScalePoint) -> str:
 def _chart(run: ScaleRun) -> Iterator[str]:
     """Throughput as bars, and where proportional growth from degree 1 would be."""
     shown = [(point, point.samples_per_s.value) for point in run.points if point.samples_per_s]
-    base = next((value for point, value in shown if point.degree == 1 and not point.oversubscribed), 0.0)
-    fill, tick = ("█", "│") if (sys.stdout.encoding or "").lower().startswith("utf") else ("#", "|")
-    most = max([0.0, *(max(value, base * point.degree) for point, value in shown)])
-    for point, value in shown:
-        bar = list(fill * max(1, round(_WIDTH * value / most)))
-        if base and not point.oversubscribed:
-            bar += " " * (_WIDTH + 1 - len(bar))
-            bar[round(_WIDTH * base * point.degree / most)] = tick
-        yield f"{point.degree:>4} {''.join(bar).rstrip():<{_WIDTH + 1}} {value:.4g} samples/s".rstrip()
+    base = base_of(run)
+    lines = [(f"{p.degree:>4}", value, None if p.oversubscribed or not base else base * p.degree) for p, value in shown]
+    yield from bars(lines, "samples/s")
     if base and len(shown) > 1:
-        yield f"     {tick} proportional to degree 1"
+        yield f"     {'│' if has_unicode() else '|'} proportional to degree 1"
 
 
-def _setting(run: ScaleRun) -> str:
+def base_of(run: ScaleRun) -> float:
+    """Samples per second of one process that has its cores to itself; 0 when that was not measured."""
+    known = (p.samples_per_s.value for p in run.points if p.samples_per_s and p.degree == 1 and not p.oversubscribed)
+    return next(known, 0.0)
+
+
+def setting(run: ScaleRun) -> str:
+    """Under which conditions it was measured, in a line."""
     width = run.threads_per_rank
     threads = "1 thread on a core of its own" if width == 1 else f"{width} threads on as many cores"
     repeats = max((point.repeats for point in run.points), default=0)
     often = "once" if repeats == 1 else f"{repeats} times"
     times = f"fresh processes, {often}" if run.started_by == "mixbench" else f"ranks of {run.started_by}, {often}"
     return f"{run.machine.device}, {run.backend}; {threads} for each rank; {times}; {run.machine.clock}, behind a barrier"
-
-
-def _time(ns: float) -> str:
-    return f"{ns / 1e6:.4g} ms" if ns < 1e9 else f"{ns / 1e9:.4g} s"
 
 
 def _interval(found: Estimate, scale: float, unit: str) -> str:

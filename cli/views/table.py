@@ -1,10 +1,21 @@
 """What views of measurements share: tables without boxes, times in the unit that suits them, signs that a screen can show."""
 
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table before it is drawn, on the screen or in a page: (name, side) of its columns, and its rows of text."""
+
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 def ns(value: float) -> str:
@@ -41,8 +52,42 @@ def table_of(title: str, *columns: tuple[str, str]) -> "Table":
     return table
 
 
-def add(table: "Table", *cells: Any) -> None:
-    """A row; names may hold brackets, which are no markup."""
+def plain(title: str, *columns: str, left: int = 1) -> "Table":
+    """A table with ``left`` columns of text, and the rest numbers."""
+    return table_of(title, *((name, "left" if index < left else "right") for index, name in enumerate(columns)))
+
+
+def small(text: str) -> "RenderableType":
+    """A line that may be overlooked."""
     from rich.text import Text
 
-    table.add_row(*(Text(str(cell)) for cell in cells))
+    return Text(text, style="dim")
+
+
+def add(table: "Table", *cells: Any, style: str | None = None) -> None:
+    """A row: integers with commas, and names, which may hold brackets that are no markup."""
+    from rich.text import Text
+
+    table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in cells), style=style)
+
+
+def drawn(grid: Grid) -> "Table":
+    """A grid for the screen."""
+    table = table_of("", *grid.columns)
+    for row in grid.rows:
+        add(table, *row)
+    return table
+
+
+def bars(shown: Sequence[tuple[str, float, float | None]], unit: str, solid: bool = True, width: int = 48) -> Iterator[str]:
+    """(name, value, goal) as bars of characters, a tick where the goal is; what is not solid is not measured."""
+    unicode = has_unicode()
+    fill, tick = ("█" if solid else "░", "│") if unicode else ("#" if solid else ":", "|")
+    most = max([0.0, *(max(value, goal or 0.0) for _, value, goal in shown)]) or 1.0
+    room = max((len(name) for name, *_ in shown), default=0)
+    for name, value, goal in shown:
+        bar = list(fill * max(1, round(width * value / most)))
+        if goal is not None:
+            bar += " " * (width + 1 - len(bar))
+            bar[round(width * goal / most)] = tick
+        yield f"{name:>{room}} {''.join(bar).rstrip():<{width + 1}} {value:.4g} {unit}".rstrip()

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...profilers.runs.trace_run import Change, OperatorTime, Trace, TraceRun, Work, label_of
+from .table import add, plain, small
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,7 +32,7 @@ def tables(run: TraceRun, depth: int, top: int) -> Iterator["RenderableType"]:
             yield Text(f"note on {trace.model}: {note}", style="yellow")
     if run.against is None:
         yield _operators(run.trace, top)
-        yield _small(f"times: {run.trace.clock}; {_HOW}")
+        yield small(f"times: {run.trace.clock}; {_HOW}")
         yield _modules(run.trace, depth, top)
         return
     if run.trace.machine.fingerprint != run.against.machine.fingerprint:
@@ -90,7 +91,7 @@ def _times(trace: Trace) -> str:
 
 def _operators(trace: Trace, top: int) -> "Table":
     columns = ("calls", "self", "total", "share", "FLOP/s", "bytes/s")
-    table = _table("\noperators, and within them what takes over 1 %", "operator", *columns)
+    table = plain("\noperators, and within them what takes over 1 %", "operator", *columns)
     outermost = [item for item in trace.operators if not item.within]
     whole = sum(item.total_ns for item in outermost)
     for item in outermost[: top or None]:
@@ -100,7 +101,7 @@ def _operators(trace: Trace, top: int) -> "Table":
                 _operator(table, inner, whole, "  ")
     if rest := outermost[top:] if top else []:
         self_ns, total = sum(item.self_ns for item in rest), sum(item.total_ns for item in rest)
-        _row(
+        add(
             table,
             f"{len(rest)} others",
             _calls(sum(item.calls for item in rest)),
@@ -108,9 +109,9 @@ def _operators(trace: Trace, top: int) -> "Table":
             time(total),
             share(total, whole),
         )
-    _row(table, "all operators", "", "", time(whole), "100 %", "", "", style="bold")
+    add(table, "all operators", "", "", time(whole), "100 %", "", "", style="bold")
     outside = trace.traced_ns - whole
-    _row(table, "outside operators: Python, profiler", "", "", time(outside) if outside > 0 else "", "", "", "", style="dim")
+    add(table, "outside operators: Python, profiler", "", "", time(outside) if outside > 0 else "", "", "", "", style="dim")
     return table
 
 
@@ -120,14 +121,12 @@ def _operator(table: "Table", item: OperatorTime, whole: float, indent: str) -> 
     rates = [flop_rate(item.work, item.total_ns), byte_rate(item.work, item.total_ns)]
     if indent:  # what isn't known of a part stands in the row above
         rates = ["" if rate == "?" else rate for rate in rates]
-    _row(
-        table, name, _calls(item.calls), time(item.self_ns), time(item.total_ns), part, *rates, style="dim" if indent else None
-    )
+    add(table, name, _calls(item.calls), time(item.self_ns), time(item.total_ns), part, *rates, style="dim" if indent else None)
 
 
 def _modules(trace: Trace, depth: int, top: int) -> "Table":
     columns = ("kind", "calls", "self", "total", "share", "backward", "FLOP/s", "bytes/s")
-    table = _table("\nmodules, each with all below it", "module", *columns, left=2)
+    table = plain("\nmodules, each with all below it", "module", *columns, left=2)
     shown = [item for item in trace.modules if item.depth <= depth]
     whole = trace.modules[0].total_ns if trace.modules else 0.0
     nodes = trace.engine == "onnxruntime"  # a flat list, where the slowest are what one looks for
@@ -138,9 +137,9 @@ def _modules(trace: Trace, depth: int, top: int) -> "Table":
         backward = time(item.backward_ns) if item.backward_ns else ""
         rates = flop_rate(item.work, item.total_ns), byte_rate(item.work, item.total_ns)
         times = time(item.self_ns), time(item.total_ns), share(item.total_ns, whole), backward
-        _row(table, name, item.kind, _calls(item.calls), *times, *rates)
+        add(table, name, item.kind, _calls(item.calls), *times, *rates)
     if top and len(shown) > top:
-        _row(table, f"{len(shown) - top} others: --top 0 shows all", *("",) * 8, style="dim")
+        add(table, f"{len(shown) - top} others: --top 0 shows all", *("",) * 8, style="dim")
     return table
 
 
@@ -150,14 +149,14 @@ def _changes(title: str, changes: tuple[Change, ...], run: TraceRun, top: int) -
     if first == other:
         first, other = f"{first} (1)", f"{other} (2)"
     columns = (f"{first}, calls", "time", f"{other}, calls", "time", "difference")
-    table = _table(f"\n{title}, by difference of their total times under the profiler", title.removesuffix("s"), *columns)
+    table = plain(f"\n{title}, by difference of their total times under the profiler", title.removesuffix("s"), *columns)
     for item in changes[: top or None]:
         calls, others = (_calls(number) if number else "none" for number in (item.calls, item.other_calls))
         gap = ("+" if item.difference_ns > 0 else "-" if item.difference_ns < 0 else "") + time(abs(item.difference_ns))
         name = item.name or "the model"
-        _row(table, name, calls, time(item.total_ns), others, time(item.other_total_ns), gap)
+        add(table, name, calls, time(item.total_ns), others, time(item.other_total_ns), gap)
     if top and len(changes) > top:
-        _row(table, f"{len(changes) - top} others: --top 0 shows all", *("",) * 5, style="dim")
+        add(table, f"{len(changes) - top} others: --top 0 shows all", *("",) * 5, style="dim")
     return table
 
 
@@ -196,21 +195,3 @@ def _rate(amount: float, ns: float, unit: str) -> str:
 
 def _calls(number: float) -> str:
     return f"{number:,.0f}" if number == int(number) else f"{number:,.1f}"
-
-
-def _table(title: str, *columns: str, left: int = 1) -> "Table":
-    from .flops_view import _table as plain
-
-    return plain(title, *columns, left=left)
-
-
-def _row(table: "Table", *cells: Any, style: str | None = None) -> None:
-    from .flops_view import _row as plain
-
-    plain(table, *cells, style=style)
-
-
-def _small(text: str) -> "RenderableType":
-    from rich.text import Text
-
-    return Text(text, style="dim")

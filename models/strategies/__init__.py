@@ -30,7 +30,7 @@ catalogue = Registry(
     attribute="STRATEGY",
     group="mixbench.strategies",
     vocabulary={"Strategy": Strategy},
-    listing="mixbench.models.strategies.names() lists all",
+    listing="mixbench.models.strategies.names() lists all, and `--methods all` takes all",
 )
 
 

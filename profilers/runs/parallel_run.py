@@ -47,13 +47,18 @@ class MeasuredPoint:
     """A method at one degree and length, on this machine.
 
     Attributes:
-        status: "measured"; or "skipped" or "failed", with the ``cause``.
+        status: "measured"; or with the ``cause`` "skipped", when nobody tried (a method that can't divide the heads, a step
+            that would take long), or "failed".
         step_ns: median over rounds of the slowest rank's time.
         compute_ns, messages_ns: the same schedule without its messages, and with nothing but them.
         exposed_ns: of the whole beyond computing, never below 0.
         overlap: share of the messages' time hidden behind computing.
         sent_bytes: of the rank that sends most, counted from the real messages; ``planned_bytes`` by the plan.
-        efficiency: speed-up over one process of as many threads, over the degree. None for oversubscribed points.
+        tokens_per_s, flops_per_s: of all ranks together; FLOPs are those of attention, a causal mask's half left out.
+        speed_up: FLOP/s over those of one process of as many threads on ``seq_len`` tokens, with weak scaling on its share.
+            (In tokens/s weak scaling could never be efficient: the work of each token grows with the sequence.)
+        efficiency: ``speed_up`` over the degree. None for oversubscribed points.
+        working_bytes: peak memory of a step beyond its inputs, of the rank that takes most.
         max_error: from attention in float64, over a sample of rows.
         bars_ns: the time line of one step, ranks by their own clocks from a common barrier.
     """
@@ -83,7 +88,11 @@ class MeasuredPoint:
 
 @dataclass(frozen=True, slots=True)
 class ModelledPoint:
-    """A method at one degree and length, by the model of `schedule_model` on ``hardware``. Never measured."""
+    """A method at one degree and length, by the model of `schedule_model` on ``hardware``. Never measured.
+
+    Attributes:
+        efficiency: FLOP/s over the degree times those of one device, by the same model.
+    """
 
     method: str
     degree: int
@@ -129,6 +138,7 @@ class ParallelRun:
         asked: the degree that was asked for.
         scaling: "strong": one sequence, cut ever finer; "weak": the sequence grows with the degree.
         verdicts: a sentence for each measured and each modelled setting, saying which.
+        partial: whether the sweep ended before its end, and ``cause`` what ended it; its points until then are kept.
     """
 
     model: str
@@ -147,6 +157,8 @@ class ParallelRun:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     crossovers: tuple[Crossover, ...] = ()
+    partial: bool = False
+    cause: str = ""
     command: str = "scale"
     schema: int = SCHEMA
     versions: dict[str, str] = field(default_factory=lambda: versions("mixbench", "torch"))

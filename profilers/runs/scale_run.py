@@ -63,6 +63,7 @@ class ScaleRun:
         parallel: what the ranks do together.
         started_by: "mixbench", or who had started the world.
         inputs: of one rank at degree 1.
+        partial: whether the sweep ended before its end, and ``cause`` what ended it; its points until then are kept.
     """
 
     model: str
@@ -83,6 +84,8 @@ class ScaleRun:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     kind: Literal["measured"] = "measured"
+    partial: bool = False
+    cause: str = ""
     command: str = "scale"
     schema: int = SCHEMA
     versions: dict[str, str] = field(default_factory=lambda: versions("mixbench", "torch"))

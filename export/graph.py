@@ -61,6 +61,7 @@ def to_graph(source: Source, opset: int = DEFAULT_OPSET) -> Graph:
     model.graph.name = "".join(c if c.isalnum() else "_" for c in source.metadata.get("model", source.name))
     model.producer_name, model.producer_version = "mixbench", source.metadata.get("mixbench_version", "")
     model = _with_shapes(model)
+    assert exported.exported_program is not None, "the new exporter keeps what it translated"
     return Graph(model, exported.exported_program, (*source.rewrites, *changed), check_graph(model))
 
 

@@ -119,7 +119,7 @@ class Named(Rows):
 
     example_inputs: object = {"x": ROWS, "scale": torch.tensor(2.0), "flag": True}
 
-    def forward(self, *, x: Tensor, scale: Tensor, flag: bool) -> dict[str, object]:
+    def forward(self, *, x: Tensor, scale: Tensor, flag: bool) -> dict[str, object]:  # type: ignore[override]
         y = self.linear(x) * scale if flag else x
         return {"y": y, "x": x, "count": 3, "more": [y + 1, (y, None)]}
 

@@ -22,11 +22,10 @@ def write(path: Path, location: str = "", offset: str = "0", inner: bool = False
         weight.data_location = TensorProto.EXTERNAL
         for key, value in {"location": location, "offset": offset, "length": "16"}.items():
             weight.external_data.add(key=key, value=value)
-    value = helper.make_tensor_value_info
-    x, y = value("x", TensorProto.FLOAT, [4]), value("y", TensorProto.FLOAT, [4])
+    x, y, z = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xyz")
     if inner:
         flag = helper.make_node("Constant", [], ["flag"], value=numpy_helper.from_array(np.array(True)))
-        branch = helper.make_graph([helper.make_node("Add", ["x", "w"], ["z"])], "branch", [], [value("z", 1, [4])], [weight])
+        branch = helper.make_graph([helper.make_node("Add", ["x", "w"], ["z"])], "branch", [], [z], [weight])
         nodes = [flag, helper.make_node("If", ["flag"], ["y"], then_branch=branch, else_branch=branch)]
         graph = helper.make_graph(nodes, "g", [x], [y])
     else:

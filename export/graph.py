@@ -1,7 +1,7 @@
 """From a `Source` to an ONNX graph: torch's exporter, the rewrites of the graph, and nothing that tells of this machine."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -56,10 +56,9 @@ def to_graph(source: Source, opset: int = DEFAULT_OPSET) -> Graph:
             raise BadInput(f"opset {opset} was asked for, and the exporter wrote {written}", f"try --opset {DEFAULT_OPSET}")
         names = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
         assert names == (list(source.inputs), list(source.outputs)), f"the exporter renamed inputs or results: {names}"
-        _name_nodes(model.graph, isinstance(source.module, Flat))
+        modules = _modules(model.graph, isinstance(source.module, Flat))
         changed = rewrite_graph(model, source.keep)
-        for place, node in enumerate(model.graph.node):
-            node.name = node.name or f"/{node.op_type}_{place}"  # one that a rewrite has made
+        _name_nodes(model.graph, modules)
         check_open(model, source.dynamic)
         _strip(model)
         model.graph.name = "".join(c if c.isalnum() else "_" for c in source.metadata.get("model", source.name))
@@ -102,13 +101,27 @@ def _export(source: Source, opset: int) -> "torch.onnx.ONNXProgram":
     return exported
 
 
-def _name_nodes(graph: GraphProto, is_flat: bool) -> None:
-    """Name nodes after the module that they come from: a report by module needs that, and it tells nothing of this machine."""
-    for place, node in enumerate(graph.node):
+def _modules(graph: GraphProto, is_flat: bool) -> dict[str, str]:
+    """The module that each value comes from, as the exporter noted it beside the value's node."""
+    modules: dict[str, str] = {}
+    for node in graph.node:
         scopes = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "[]")
         path = [scope for scope in ast.literal_eval(scopes)[:-1] if not scope.startswith("_")]
         module = path[-1] if path else ""
         module = module.removeprefix("model").removeprefix(".") if is_flat else module
+        modules |= {name: module for name in node.output if name}
+    return modules
+
+
+def _name_nodes(graph: GraphProto, modules: Mapping[str, str]) -> None:
+    """Name nodes after their modules: a report by module needs that, and it tells nothing of this machine.
+
+    A rewrite leaves the old value's name on what takes its place; the nodes that it makes on the way there are of that module.
+    """
+    module = ""
+    for place in reversed(range(len(graph.node))):
+        node = graph.node[place]
+        module = next((modules[name] for name in node.output if name in modules), module)
         node.name = f"{module}/{node.op_type}_{place}"
 
 

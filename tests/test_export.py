@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from mixbench.cli.app import main
+from mixbench.cli.commands import exporting
 from mixbench.export import capture as capturing
 from mixbench.export import deliver as delivering
 from mixbench.export import graph as graphs
@@ -471,6 +472,30 @@ REFUSED = {
     ("ghostnetv2", "--weights", "none.pth"): "there is no file 'none.pth'",
     ("net.onnx",): "is an ONNX file already",
 }
+
+
+def test_all_formats_make_one_table_and_a_refusal_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(source: Source, model: onnx.ModelProto, folder: Path) -> Path:
+        sys.stdout.write("the converter's own words")
+        raise RuntimeError("it takes no Relu")
+
+    formats = {"onnx": find("onnx"), "fake": fake(refuse, suffix=".fake"), "missing": fake(refuse, needs=("no_such",))}
+    monkeypatch.setattr(exporting, "names", lambda: list(formats))
+    monkeypatch.setattr(exporting, "find", formats.__getitem__)
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", f"{NETS}:Rows", "-o", "rows.any", "--to", "all"]) == 0
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    head, row = (line for line in printed.out.splitlines()[1:] if line[:6] in ("format", "onnx  "))
+    assert head.split() == ["format", "file", "size", "error", "latency", "here", "runs", "on"]
+    assert row.split()[:2] == ["onnx", "rows.onnx"] and ("us" in row or "µs" in row or "ms" in row)
+    assert "can't be converted to fake: RuntimeError: it takes no Relu" in printed.out
+    assert "--to missing needs the package no_such" in printed.out
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.onnx"]
+    assert main(["export", f"{NETS}:Rows", "-o", "rows.fake", "--to", "fake"]) == 2
+    assert capfd.readouterr().err.startswith("error: ")
 
 
 def test_bad_use_is_found_before_any_work(tmp_path: Path) -> None:

@@ -217,7 +217,8 @@ def test_other_dtypes_are_refused() -> None:
 
 
 def test_norms_without_data_are_calibrated_and_trained_ones_left_alone() -> None:
-    fresh = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()
+    linear = nn.Linear(4, 4)
+    fresh = nn.Sequential(linear, nn.BatchNorm1d(4)).eval()
     x = {"x": torch.tensor([[1.0, 2.0, 3.0, 6.0]])}
     calibrated, count = calibrate_norms(fresh, x)
     norm, before = calibrated[1], fresh[1]  # type: ignore[index]
@@ -227,7 +228,7 @@ def test_norms_without_data_are_calibrated_and_trained_ones_left_alone() -> None
     generators = [torch.Generator().manual_seed(seed) for seed in range(1, 5)]
     seen = torch.cat([torch.randn(8, 4, generator=generator) * (14 / 3) ** 0.5 + 3 for generator in generators])
     with torch.no_grad():
-        torch.testing.assert_close(norm.running_mean, fresh[0](seen).mean(0), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(norm.running_mean, linear(seen).mean(0), rtol=1e-5, atol=1e-6)
     fresh.train()
     fresh(torch.randn(8, 4))
     fresh.eval()

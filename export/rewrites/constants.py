@@ -10,6 +10,7 @@ Proof: outputs equal within float32 rounding, Cos, Sin and masks gone from the d
 """
 
 import onnx_ir as ir
+from onnxscript.optimizer import fold_constants_ir
 
 from .base import Rewrite
 
@@ -18,11 +19,9 @@ LARGEST = 2**20
 
 
 def _fold(model: ir.Model) -> int:
-    from onnxscript.optimizer import fold_constants_ir
-
     before = len(model.graph)
-    fold_constants_ir(model, onnx_shape_inference=False, input_size_limit=LARGEST, output_size_limit=LARGEST)
-    return before - len(model.graph)
+    result = fold_constants_ir(model, onnx_shape_inference=False, input_size_limit=LARGEST, output_size_limit=LARGEST)
+    return max(before - len(model.graph), int(result.modified))
 
 
 REWRITE = Rewrite("what depends on no input is computed at export", graph=_fold)

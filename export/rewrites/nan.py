@@ -12,22 +12,17 @@ blind row keeps its guard (`tests/test_rewrites.py`). Infinite scores would have
 import numpy as np
 import onnx_ir as ir
 
-from ._graph import constant, nodes
+from ._graph import Making, constant, each
 from .base import Rewrite
 
 
-def _unguard(model: ir.Model) -> int:
-    count = 0
-    for node in nodes(model, "Where"):
-        guard, scores = node.inputs[0], node.inputs[2]
-        test = None if guard is None else guard.producer()
-        softmax = None if scores is None else scores.producer()
-        if test is None or test.op_type != "IsNaN" or test.inputs[0] is not scores or scores is None or softmax is None:
-            continue
-        if softmax.op_type == "Softmax" and _sees_something(softmax):
-            ir.convenience.replace_all_uses_with(node.outputs[0], scores, replace_graph_outputs=False)
-            count += 1
-    return count
+def _unguard(_: Making, node: ir.Node) -> ir.Value | None:
+    guard, scores = node.inputs[0], node.inputs[2]
+    test = None if guard is None else guard.producer()
+    softmax = None if scores is None else scores.producer()
+    if test is None or test.op_type != "IsNaN" or test.inputs[0] is not scores or softmax is None:
+        return None
+    return scores if softmax.op_type == "Softmax" and _sees_something(softmax) else None
 
 
 def _sees_something(softmax: ir.Node) -> bool:
@@ -43,4 +38,4 @@ def _sees_something(softmax: ir.Node) -> bool:
     return bool((np.isfinite(mask) | np.isneginf(mask)).all() and np.isfinite(mask).any(-1).all())
 
 
-REWRITE = Rewrite("no NaN guard behind a known mask that leaves every row something", graph=_unguard)
+REWRITE = Rewrite("no NaN guard behind a known mask that leaves every row something", graph=each("Where", form=_unguard))

@@ -24,7 +24,7 @@ class Making(Tape):
 
 
 def each(*operators: str, form: Callable[[Making, ir.Node], ir.Value | None]) -> Callable[[ir.Model], int]:
-    """A change to all nodes of some standard operators that ``form`` has another form of.
+    """A change to the main graph's nodes of some standard operators, as far as ``form`` has another form of them.
 
     Args:
         form: given a node, returns the value that takes the place of its first output, made or one that is there already, or

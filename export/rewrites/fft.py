@@ -7,7 +7,7 @@ where matrices win although they multiply more: several times as fast on AFFNet'
 Forms, for a map of H x W and R = W // 2 + 1 columns:
 
 - up to 64 pixels one matrix over the whole map, H W x 2 H R (the Kronecker product of both directions): two products in all,
-  measured faster up to 8 x 8 and slower from 14 x 14 on;
+  faster at 8 x 8 and below, slower from 8 x 12 on;
 - above that, stacked: a row times W x 2 R gives its real and its imaginary parts; then one matrix of 2 H x 2 H over rows,
   [[cos, sin], [-sin, cos]], as a 1x1 convolution whose channels are the rows. Its columns are ordered (row, part), as the
   first product leaves them, so that nothing is transposed, split or gathered in between. A convolution with constant weights

@@ -15,10 +15,11 @@ from .base import Rewrite
 
 
 def _pool(make: Making, node: ir.Node) -> ir.Value | None:
-    shape = sizes(node.inputs[0])
-    if shape is None or len(shape) != 4 or axes_of(node) != (2, 3):
+    x = first(node)
+    shape = sizes(x)
+    if shape is None or len(shape) != 4 or axes_of(node) != (2, 3) or x.dtype is None or not x.dtype.is_floating_point():
         return None
-    pooled = make.op("GlobalAveragePool", [first(node)])
+    pooled = make.op("GlobalAveragePool", [x])
     return pooled if node.attributes.get_int("keepdims", 1) else make.op("Squeeze", [pooled, make.integers(2, 3)])
 
 

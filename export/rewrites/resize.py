@@ -19,6 +19,8 @@ def _static(make: Making, node: ir.Node) -> ir.Value | None:
     wanted, source, result = operand(node, 3), sizes(node.inputs[0]), sizes(node.outputs[0])
     if wanted is None or constant(wanted) is not None or "axes" in node.attributes or _opset(node) < 18:
         return None
+    if node.attributes.get_string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":  # needs its region
+        return None
     if source is None or result is None or len(source) != 4 or source[1] != result[1] or source[1] is None:
         return None
     height, width = result[2:]

@@ -80,9 +80,14 @@ def stages(task: str) -> Iterator[Callable[[str], None]]:
 
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding) as screen:
         spinner = Spinner("dots", Text(task))
-        # Left to itself it would also draw what others write to stderr.
-        quiet = {"redirect_stdout": False, "redirect_stderr": False}
-        live = Live(spinner, console=Console(file=screen), refresh_per_second=12.5, transient=True, **quiet)
+        live = Live(
+            spinner,
+            console=Console(file=screen),
+            refresh_per_second=12.5,
+            transient=True,
+            redirect_stdout=False,  # left to itself it would also draw what others write
+            redirect_stderr=False,
+        )
         timer = threading.Timer(_PATIENCE_S, live.start)
         timer.daemon = True
         timer.start()

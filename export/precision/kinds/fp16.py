@@ -1,0 +1,69 @@
+"""fp16: half the file; inputs and outputs stay float32, so that nothing around it changes.
+
+float16 ends at 65,504 and has 11 bits. A node stays float32 where a tensor beside it went beyond half of that in the calibration
+runs, where a constant would overflow or vanish, and where a normalisation squares what would then be too large.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from onnx import ModelProto, NodeProto, numpy_helper
+
+from ..capture import captured
+from ..graph import finished, ready
+from ..ranges import extremes, measure_ranges
+from .base import Precision, Prepared
+
+_LARGEST = float(np.finfo(np.float16).max)
+_SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
+_SAFE = _LARGEST / 2
+"""The calibration runs are not all there is: twice their largest value has to fit."""
+_NORMS = ("InstanceNormalization", "LayerNormalization", "GroupNormalization", "LpNormalization", "ReduceL2", "ReduceSumSquare")
+
+
+def _prepare(model: ModelProto, feeds: Sequence[Mapping[str, np.ndarray]]) -> Prepared:
+    base = ready(model)
+    largest = extremes(measure_ranges(base, feeds)) if feeds else {}
+    with captured():
+        from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    constants = {item.name: numpy_helper.to_array(item) for item in base.graph.initializer if item.data_type == item.FLOAT}
+    must_keep = {
+        node.name: reason
+        for node in base.graph.node
+        if node.op_type not in DEFAULT_OP_BLOCK_LIST and (reason := _reason(node, largest, constants))
+    }
+
+    def convert(keep: Collection[str]) -> ModelProto:
+        copy = ModelProto()
+        copy.CopyFrom(base)
+        with captured():
+            converted = convert_float_to_float16(copy, keep_io_types=True, node_block_list=sorted(keep))
+            return finished(converted, model)
+
+    names = tuple(node.name for node in base.graph.node if node.op_type not in DEFAULT_OP_BLOCK_LIST)
+    return Prepared(convert, names, must_keep)
+
+
+def _reason(node: NodeProto, largest: Mapping[str, float], constants: Mapping[str, np.ndarray]) -> str:
+    """Why a node can't be float16; "" if it can."""
+    most = max((largest.get(name, 0.0) for name in (*node.input, *node.output)), default=0.0)
+    if not most <= _SAFE:
+        return f"values up to {most:.3g}, float16 ends at {_LARGEST:.0f}"
+    if node.op_type in _NORMS and most**2 > _SAFE:
+        return f"squares up to {most**2:.3g}, float16 ends at {_LARGEST:.0f}"
+    for name in node.input:
+        size = np.abs(constants[name]) if name in constants else np.zeros(0)
+        if (size > _LARGEST).any():
+            return f"a constant of {size.max():.3g}, float16 ends at {_LARGEST:.0f}"
+        if size.size == 1 and 0 < size.max() < _SMALLEST:  # among many a vanishing one does no harm
+            return f"a constant of {size.max():.3g}, float16 begins at {_SMALLEST:.3g}"
+    return ""
+
+
+PRECISION = Precision(
+    title="float16, inputs and outputs float32",
+    calibrated=False,
+    float_share=0.99,  # as long as anything is saved
+    prepare=_prepare,
+)

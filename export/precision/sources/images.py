@@ -1,0 +1,119 @@
+"""Calibration data from a folder of images, prepared as the model's metadata says that its inputs are."""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ....models.errors import BadInput, CannotMeasure, first_line
+from .check import spread
+
+if TYPE_CHECKING:
+    from ..calibration import Input
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """From an image to an input: the shorter side to ``resize``, the centre cut out, 0 to 1, mean off, divided by std.
+
+    ``layout`` is NCHW or NHWC.
+    """
+
+    height: int
+    width: int
+    resize: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    layout: str
+
+    @classmethod
+    def of(cls, inputs: Sequence["Input"], metadata: Mapping[str, str]) -> "Preparation":
+        """Read it from what the file says.
+
+        Raises:
+            BadInput: when the model takes no single image, or doesn't say its mean and std.
+        """
+        instead = "give a file.npz or a loader instead of a folder"
+        layout = metadata.get("layout", "NCHW")
+        shape = inputs[0].shape if len(inputs) == 1 else ()
+        channels, height, width = _image_sides(shape, layout)
+        if channels not in (1, 3) or inputs[0].dtype.kind != "f":
+            raise BadInput("the model does not take one image of 1 or 3 channels", instead)
+        if height is None or width is None:
+            raise BadInput("the model's image size is open, so that images have none to be brought to", instead)
+        mean, std = _numbers(metadata, "mean"), _numbers(metadata, "std")
+        if len(mean) != channels or len(std) != channels or 0 in std:
+            what = f"the file's metadata has no mean and std of {channels} channels, so that images can't be prepared for it"
+            raise BadInput(what, instead)
+        resize = metadata.get("resize", "")
+        return cls(height, width, int(resize) if resize.isdecimal() else min(height, width), mean, std, layout)
+
+
+def _image_sides(shape: tuple[int | None, ...], layout: str) -> tuple[int | None, int | None, int | None]:
+    if len(shape) != 4 or layout not in ("NCHW", "NHWC"):
+        return None, None, None
+    return (shape[1], shape[2], shape[3]) if layout == "NCHW" else (shape[3], shape[1], shape[2])
+
+
+def _numbers(metadata: Mapping[str, str], key: str) -> tuple[float, ...]:
+    """A list of numbers as JSON, or with commas alone."""
+    text = metadata.get(key, "")
+    try:
+        return tuple(float(number) for number in json.loads(text if text.startswith("[") else f"[{text}]"))
+    except (ValueError, TypeError):
+        return ()
+
+
+def read_images(
+    folder: Path, inputs: Sequence["Input"], metadata: Mapping[str, str], most: int
+) -> list[dict[str, np.ndarray]]:
+    """At most so many images of a folder and those below it, in the order of their paths; other files are passed over.
+
+    Raises:
+        BadInput: when there is no image, one can't be read, or the model's inputs are no image.
+        CannotMeasure: when Pillow is missing.
+    """
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise CannotMeasure("a folder of images needs the package pillow", "pip install pillow") from error
+    preparation = Preparation.of(inputs, metadata)
+    known = Image.registered_extensions()
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
+    if not paths:
+        raise BadInput(f"there is no image in the folder {str(folder)!r}", "JPEG, PNG, and whatever else Pillow reads")
+    chosen = [prepare(paths[place], preparation) for place in spread(len(paths), most)]
+    batch = inputs[0].shape[0] or 1
+    if len(chosen) < batch:
+        what = f"the folder {str(folder)!r} has {len(chosen)} images, and the model takes {batch} at once"
+        raise BadInput(what, "add images, or export with --batch 1")
+    whole = range(0, len(chosen) - len(chosen) % batch, batch)
+    return [{inputs[0].name: np.stack(chosen[start : start + batch]).astype(inputs[0].dtype)} for start in whole]
+
+
+def prepare(path: Path, how: Preparation) -> np.ndarray:
+    """One image as the model takes it, without a batch.
+
+    Raises:
+        BadInput: when it can't be read.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                image = ImageOps.exif_transpose(opened).convert("RGB" if len(how.mean) == 3 else "L")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadInput(f"the image {str(path)!r} can't be read: {first_line(error)}", "mend it or take it out") from error
+    short = max(how.resize / min(image.size), how.width / image.width, how.height / image.height)
+    size = (max(how.width, round(image.width * short)), max(how.height, round(image.height * short)))
+    image = image.resize(size, Image.Resampling.BILINEAR)
+    left, top = (image.width - how.width) // 2, (image.height - how.height) // 2
+    pixels = np.asarray(image.crop((left, top, left + how.width, top + how.height)), dtype=np.float32) / 255
+    pixels = (pixels.reshape(how.height, how.width, -1) - np.float32(how.mean)) / np.float32(how.std)
+    return pixels if how.layout == "NHWC" else pixels.transpose(2, 0, 1)

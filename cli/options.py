@@ -15,7 +15,7 @@ MODEL, WORKLOAD, MEASUREMENT, OUTPUT = "Model", "Workload", "Measurement", "Outp
 
 def _show_version(value: bool) -> None:
     if value:
-        from ..profilers.runs.run import versions
+        from ..models.versions import versions
 
         typer.echo(", ".join(f"{name} {number}" for name, number in versions("mixbench", "torch").items()))
         raise typer.Exit

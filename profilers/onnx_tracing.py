@@ -20,7 +20,7 @@ from ..models.spec import TensorSpec, Workload
 from .devices.base import find
 from .machine import look
 from .onnx_session import open_onnx
-from .runs.run import versions
+from ..models.versions import versions
 from .runs.trace_run import Frame, ModuleTime, OperatorTime, Trace, Work, middle
 from .stats import median
 from .subject import Subject

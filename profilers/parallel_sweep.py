@@ -18,7 +18,7 @@ from .parallel_job import Sweep, flops, overlap, planned_bytes
 from .parallel_modelled import model_points
 from .ranks import RankFailure, launch
 from .runs.parallel_run import Bar, Duel, MeasuredPoint, ModelledPoint, ParallelRun, Status
-from .runs.run import versions
+from ..models.versions import versions
 from .runs.scale_run import over, speed_up
 from .scaling import Plan as Place
 from .scaling import degrees_to

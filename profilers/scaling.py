@@ -29,7 +29,7 @@ from .devices.base import Device, find
 from .joined import Joined, joined
 from .machine import Disturbances, look, usable_cores
 from .ranks import TIMEOUT_S, RankFailure, launch
-from .runs.run import versions
+from ..models.versions import versions
 from .runs.scale_run import ScalePoint, ScaleRun, Status, over, rate, speed_up
 from .stats import estimate, median
 from .subject import Subject, torch_subject

@@ -14,7 +14,7 @@ from .counter import count
 from .devices.base import Device, Memory
 from .machine import look
 from .roofline import Roof, measure_roof
-from .runs.run import versions
+from ..models.versions import versions
 from .runs.timing_run import Achieved, Comparison, TimedModel, TimeRun, achieved, comparisons, timed_model
 from .subject import Subject, storage_bytes, torch_subject
 from .timing import Measurement, Progress, Timing, measure, peak_memory

@@ -24,7 +24,7 @@ from .counter import count
 from .devices.base import Device
 from .kineto import events, recording, recording_execution
 from .machine import look
-from .runs.run import versions
+from ..models.versions import versions
 from .runs.trace_run import Frame, ModuleTime, OperatorTime, Trace, Work, middle
 from .stats import median
 from .subject import Subject

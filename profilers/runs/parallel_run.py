@@ -10,7 +10,7 @@ from typing import Literal
 from ..links import Hardware
 from ..machine import Machine
 from ..stats import Estimate
-from .run import versions
+from ...models.versions import versions
 
 SCHEMA = 1
 

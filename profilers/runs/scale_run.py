@@ -11,7 +11,7 @@ from typing import Literal
 
 from ..machine import Machine
 from ..stats import LEVEL, Estimate, estimate
-from .run import versions
+from ...models.versions import versions
 
 SCHEMA = 1
 _PART = 1 - (1 - LEVEL) / 2

@@ -14,7 +14,7 @@ from typing import Literal
 
 from ...models.errors import BadInput
 from ..machine import Machine
-from .run import versions
+from ...models.versions import versions
 
 SCHEMA = 1
 Phase = Literal["forward", "backward", "update"]

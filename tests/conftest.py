@@ -1,6 +1,7 @@
 """What several tests share: weights and inputs filled by rule, and the outputs of the original implementations on them."""
 
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -81,3 +82,13 @@ def golden() -> Callable[[str], Any]:
     """A loader of the originals' outputs: ``golden("ghostnetv2")``."""
     folder = Path(__file__).parent / "golden"
     return lambda name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def nets() -> Any:
+    """The small ONNX graphs of ``precision_nets.py``; test files can't import each other."""
+    spec = importlib.util.spec_from_file_location("precision_nets", Path(__file__).with_name("precision_nets.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -97,9 +97,9 @@ def compare(reference: Sequence[Sequence[np.ndarray]], found: Sequence[Sequence[
 
 def level(found: Fidelity) -> float:
     """The SNR as a number to compare with: infinite without any difference, minus infinite when broken."""
-    if found.broken:
-        return -math.inf
-    return math.inf if found.snr_db is None else found.snr_db
+    if found.snr_db is not None:
+        return found.snr_db
+    return math.inf if found.max_error == 0 else -math.inf
 
 
 def _compare_output(wanted: Sequence[np.ndarray], got: Sequence[np.ndarray]) -> Fidelity:
@@ -114,7 +114,7 @@ def _compare_output(wanted: Sequence[np.ndarray], got: Sequence[np.ndarray]) -> 
     noise = sum(float(np.square(a - b).sum()) for a, b in pairs)
     size = sum(float(np.square(b).sum()) for _, b in pairs)
     dot = sum(float((a * b).sum()) for a, b in pairs)
-    snr = None if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
+    snr = 10 * math.log10(signal / noise) if signal and noise else None
     cosine = dot / math.sqrt(signal * size) if signal and size else 0.0
     return Fidelity(snr, cosine, max(float(np.abs(a - b).max(initial=0)) for a, b in pairs), top1, 0)
 
@@ -147,5 +147,7 @@ def kernel_warning(exact: Fidelity, kernels: Fidelity, saturating: bool | None) 
             f"this processor has no VNNI, and its 8-bit kernels saturate: they lose {figure} that the file does not; "
             "ARM and VNNI don't, so judge the file by the exact figure"
         )
-    cause = "although its 8-bit sums don't saturate" if saturating is False else "and whether they saturate could not be found out"
+    cause = (
+        "although its 8-bit sums don't saturate" if saturating is False else "and whether they saturate could not be found out"
+    )
     return f"this machine's kernels lose {figure} that the file does not, {cause}; other devices may, too"

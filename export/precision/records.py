@@ -29,7 +29,8 @@ class Fidelity:
     """How near outputs are to the float32 file's, over all evaluation runs; of several outputs, the worst.
 
     Attributes:
-        snr_db: 10 log10(sum of squares / sum of squared differences); None without any difference, and where ``broken`` is not 0.
+        snr_db: 10 log10(sum of squares / sum of squared differences); None where that is no number: without any difference,
+            against outputs that are all zero, and where ``broken`` is not 0.
         cosine: between the outputs as vectors, 1 for the same direction; None where ``broken`` is not 0.
         max_error: the largest absolute difference; None where ``broken`` is not 0.
         top1: the share of rows with the same largest class; None where no output is (rows, classes).
@@ -45,11 +46,11 @@ class Fidelity:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A weighted node with what follows it, by its nodes; the damage is the SNR in dB with nothing else converted."""
+    """A weighted node with what follows it, by its nodes, and how near the outputs are with nothing else converted."""
 
     nodes: tuple[str, ...]
     weight_bytes: int
-    alone_snr_db: float | None
+    alone: Fidelity
 
 
 @dataclass(frozen=True, slots=True)

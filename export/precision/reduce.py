@@ -28,12 +28,12 @@ def reduce(
         model: the finished float32 graph, which is left as it is.
         precision: the name of the precision.
         samples: what to learn ranges from and to measure on, from `calibration.collect`.
-        min_snr_db: the least signal-to-noise ratio in exact arithmetic. Without it nothing but what would overflow stays float32.
+        min_snr_db: the least signal-to-noise ratio in exact arithmetic. Without it only what would overflow stays float32.
         progress: told what is being done, and the share that is done.
 
     Returns:
-        The graph, its metadata extended, and its record. Where the budget can't be met, ``record.met`` is false, and the graph is
-        the nearest that was found: not to be written as if it were one.
+        The graph, its metadata extended, and its record. Where the budget can't be met, ``record.met`` is false, and the graph
+        is the nearest that was found: not to be written as if it met it.
 
     Raises:
         BadInput: when there is no such precision.
@@ -49,7 +49,7 @@ def reduce(
     if min_snr_db is None:
         kept = frozenset(prepared.must_keep)
         converted = prepared.convert(kept)
-        exact, met = judge.measure(converted), True
+        exact, met = judge.measure(prepared.exact(converted)), True
     else:
         found = search(model, prepared, judge, min_snr_db, kind.float_share, progress)
         converted, kept, exact, met = found.model, found.kept, found.exact, found.met
@@ -57,11 +57,13 @@ def reduce(
     kernels = judge.measure(converted, optimised=True)
     in_order = tuple(name for name in prepared.candidates if name in kept)
     extend_metadata(converted, _metadata(precision, samples, in_order))
+    sizes = file_bytes(converted), file_bytes(model)
+    warnings = _warnings(samples, judge, kernel_warning(exact, kernels, saturates()), *sizes)
     record = PrecisionRecord(
         precision=precision,
         title=kind.title,
-        bytes=file_bytes(converted),
-        float32_bytes=file_bytes(model),
+        bytes=sizes[0],
+        float32_bytes=sizes[1],
         exact=exact,
         kernels=kernels,
         kept=in_order,
@@ -73,7 +75,7 @@ def reduce(
         evaluations=evaluations,
         layers=layers,
         notes=tuple(f"{name} stays float32: {reason}" for name, reason in prepared.must_keep.items()),
-        warnings=tuple(_warnings(samples, judge, kernel_warning(exact, kernels, saturates()))),
+        warnings=tuple(warnings),
     )
     return converted, record
 
@@ -99,8 +101,10 @@ def _metadata(precision: str, samples: Samples, kept: Sequence[str]) -> list[tup
     ]
 
 
-def _warnings(samples: Samples, judge: Judge, kernels: str) -> list[str]:
+def _warnings(samples: Samples, judge: Judge, kernels: str, converted_bytes: int, original_bytes: int) -> list[str]:
     found = [kernels] if kernels else []
+    if converted_bytes >= original_bytes:
+        found.append("the file is no smaller: it has few weights, and the conversions take more than they save")
     if samples.source.kind == "random":
         found.insert(0, f"calibrated on {RANDOM_MARK}")
     if not samples.source.held_out and samples.source.kind in ("images", "arrays", "loader"):

@@ -10,11 +10,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto
+from onnx.numpy_helper import to_array
 
 from ..capture import captured
 from ..graph import finished, ready
-from ..ranges import measure_ranges
+from ..ranges import extremes, measure_ranges
 from .base import Prepared
 
 
@@ -52,4 +53,14 @@ def prepare(model: ModelProto, feeds: Sequence[Mapping[str, np.ndarray]], activa
             quantiser.quantize_model()
             return finished(quantiser.model.model, model)
 
-    return Prepared(convert, tuple(node.name for node in base.graph.node if node.op_type in operators))
+    nodes = [node for node in base.graph.node if node.op_type in operators]
+    return Prepared(convert, tuple(node.name for node in nodes), _unbounded(nodes, base, extremes(ranges)))
+
+
+def _unbounded(nodes: Sequence[NodeProto], base: ModelProto, largest: Mapping[str, float]) -> dict[str, str]:
+    """Nodes beside an infinite value, such as that of an attention mask: no scale reaches it."""
+    constants = {
+        item.name for item in base.graph.initializer if item.data_type == item.FLOAT and not np.isfinite(to_array(item)).all()
+    }
+    infinite = constants | {name for name, size in largest.items() if not np.isfinite(size)}
+    return {node.name: "infinite values" for node in nodes if not infinite.isdisjoint((*node.input, *node.output))}

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     """The inputs of one run by their names."""
 
 
+def _itself(model: "ModelProto") -> "ModelProto":
+    return model
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """One graph after what all its conversions share, such as the ranges of its tensors.
@@ -24,11 +28,13 @@ class Prepared:
         convert: makes a graph in which the named nodes stay float32; the same names, the same bytes.
         candidates: names of the nodes that change, in the graph's order.
         must_keep: nodes that have to stay, with the reason of each.
+        exact: given a converted graph, one that this machine computes in float32 and rounds where the converted one does.
     """
 
     convert: "Callable[[Collection[str]], ModelProto]"
     candidates: tuple[str, ...]
     must_keep: Mapping[str, str] = field(default_factory=dict)
+    exact: "Callable[[ModelProto], ModelProto]" = _itself
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,18 @@
 """fp16: half the file; inputs and outputs stay float32, so that nothing around it changes.
 
-float16 ends at 65,504 and has 11 bits. A node stays float32 where a tensor beside it went beyond half of that in the calibration
-runs, where a constant would overflow or vanish, and where a normalisation squares what would then be too large.
+float16 ends at 65,504 and has 11 bits. A node stays float32 where a tensor beside it went beyond half of that in the runs that
+are learnt from, where a constant would overflow or vanish, and where a normalisation squares what would then be too large.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ..capture import captured
 from ..graph import finished, ready
 from ..ranges import extremes, measure_ranges
+from ._fp16_exact import rounded_everywhere
 from .base import Precision, Prepared
 
 _LARGEST = float(np.finfo(np.float16).max)
@@ -39,10 +40,41 @@ def _prepare(model: ModelProto, feeds: Sequence[Mapping[str, np.ndarray]]) -> Pr
         copy.CopyFrom(base)
         with captured():
             converted = convert_float_to_float16(copy, keep_io_types=True, node_block_list=sorted(keep))
+            _join(converted, {node.name for node in base.graph.node})
             return finished(converted, model)
 
     names = tuple(node.name for node in base.graph.node if node.op_type not in DEFAULT_OP_BLOCK_LIST)
-    return Prepared(convert, names, must_keep)
+    return Prepared(convert, names, must_keep, rounded_everywhere)
+
+
+def _join(model: ModelProto, original: Collection[str]) -> None:
+    """Let neighbours in float32 pass float32 on: the converter has them meet in float16, where the values overflow after all."""
+    graph = model.graph
+    casts = [node for node in graph.node if node.op_type == "Cast" and node.name not in original]
+    rounded = {node.output[0]: node.input[0] for node in casts if node.attribute[0].i == TensorProto.FLOAT16}
+    inputs, outputs = ({item.name for item in items} for items in (graph.input, graph.output))
+    renamed: dict[str, str] = {}
+    for node in casts:
+        if node.attribute[0].i != TensorProto.FLOAT or node.input[0] not in rounded:
+            continue
+        source, widened = rounded[node.input[0]], node.output[0]
+        if widened not in outputs:
+            renamed[widened] = source
+        elif source not in inputs:
+            renamed[source] = widened  # the result keeps its name
+        else:
+            continue
+        graph.node.remove(node)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                while name in renamed:
+                    name = renamed[name]
+                names[place] = name
+    used = outputs.union(*(node.input for node in graph.node))
+    for node in casts:
+        if node.output[0] in rounded and node.output[0] not in used and node in graph.node:
+            graph.node.remove(node)
 
 
 def _reason(node: NodeProto, largest: Mapping[str, float], constants: Mapping[str, np.ndarray]) -> str:

@@ -33,7 +33,9 @@ def runs(wanted: "Input", value: np.ndarray, where: str) -> Iterator[np.ndarray]
         return
     given = "x".join(map(str, value.shape))
     if not wanted.shape or value.ndim != len(wanted.shape) or not _fits(wanted.shape[1:], value.shape[1:]):
-        raise BadInput(f"{where} has shape {given}, and input {wanted.name!r} takes {form}", "its first dimension may be longer")
+        raise BadInput(
+            f"{where} has shape {given}, and input {wanted.name!r} takes {form}", "its first dimension may be longer"
+        )
     batch = wanted.shape[0] or 1
     if value.shape[0] % batch:
         what = f"{where} has {value.shape[0]} samples, which batches of {batch} don't divide"

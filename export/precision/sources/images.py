@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ....models.errors import BadInput, CannotMeasure, first_line
+from ....models.errors import BadInput, first_line
 from .check import spread
 
 if TYPE_CHECKING:
@@ -18,17 +18,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """From an image to an input: the shorter side to ``resize``, the centre cut out, 0 to 1, mean off, divided by std.
+    """From an image to an input: resized, the middle cut out, pixels laid on a range, ``mean`` taken off, divided by ``std``.
 
-    ``layout`` is NCHW or NHWC.
+    Attributes:
+        height, width: of the input; ``resize`` is the image's shorter side before the cut, in pixels.
+        low, high: what black and white are before ``mean``, one number for each channel.
+        swapped: whether blue comes first.
+        last: whether channels are the last dimension.
     """
 
     height: int
     width: int
     resize: int
+    low: float
+    high: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    layout: str
+    interpolation: str
+    swapped: bool
+    last: bool
 
     @classmethod
     def of(cls, inputs: Sequence["Input"], metadata: Mapping[str, str]) -> "Preparation":
@@ -38,7 +46,7 @@ class Preparation:
             BadInput: when the model takes no single image, or doesn't say its mean and std.
         """
         instead = "give a file.npz or a loader instead of a folder"
-        layout = metadata.get("layout", "NCHW")
+        layout = metadata.get("layout", "NCHW, RGB")
         shape = inputs[0].shape if len(inputs) == 1 else ()
         channels, height, width = _image_sides(shape, layout)
         if channels not in (1, 3) or inputs[0].dtype.kind != "f":
@@ -49,18 +57,22 @@ class Preparation:
         if len(mean) != channels or len(std) != channels or 0 in std:
             what = f"the file's metadata has no mean and std of {channels} channels, so that images can't be prepared for it"
             raise BadInput(what, instead)
-        resize = metadata.get("resize", "")
-        return cls(height, width, int(resize) if resize.isdecimal() else min(height, width), mean, std, layout)
+        low, high = _numbers(metadata, "range") or (0.0, 1.0)
+        resize, crop = _numbers(metadata, "resize"), _numbers(metadata, "crop")
+        # An input of another size than the published one keeps the share of the image that is cut away.
+        short = round(min(height, width) * (resize[0] / crop[0] if resize and crop else 1))
+        how = metadata.get("interpolation", "bilinear")
+        return cls(height, width, short, low, high, mean, std, how, "BGR" in layout, layout.startswith("NHWC"))
 
 
 def _image_sides(shape: tuple[int | None, ...], layout: str) -> tuple[int | None, int | None, int | None]:
-    if len(shape) != 4 or layout not in ("NCHW", "NHWC"):
+    if len(shape) != 4:
         return None, None, None
-    return (shape[1], shape[2], shape[3]) if layout == "NCHW" else (shape[3], shape[1], shape[2])
+    return (shape[3], shape[1], shape[2]) if layout.startswith("NHWC") else (shape[1], shape[2], shape[3])
 
 
 def _numbers(metadata: Mapping[str, str], key: str) -> tuple[float, ...]:
-    """A list of numbers as JSON, or with commas alone."""
+    """A number or a list of numbers, as JSON or with commas alone; none where it says nothing or something else."""
     text = metadata.get(key, "")
     try:
         return tuple(float(number) for number in json.loads(text if text.startswith("[") else f"[{text}]"))
@@ -68,19 +80,14 @@ def _numbers(metadata: Mapping[str, str], key: str) -> tuple[float, ...]:
         return ()
 
 
-def read_images(
-    folder: Path, inputs: Sequence["Input"], metadata: Mapping[str, str], most: int
-) -> list[dict[str, np.ndarray]]:
+def read_images(folder: Path, inputs: Sequence["Input"], metadata: Mapping[str, str], most: int) -> list[dict[str, np.ndarray]]:
     """At most so many images of a folder and those below it, in the order of their paths; other files are passed over.
 
     Raises:
         BadInput: when there is no image, one can't be read, or the model's inputs are no image.
-        CannotMeasure: when Pillow is missing.
     """
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as error:
-        raise CannotMeasure("a folder of images needs the package pillow", "pip install pillow") from error
+    from PIL import Image
+
     preparation = Preparation.of(inputs, metadata)
     known = Image.registered_extensions()
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
@@ -103,6 +110,7 @@ def prepare(path: Path, how: Preparation) -> np.ndarray:
     """
     from PIL import Image, ImageOps
 
+    filters = {"nearest": Image.Resampling.NEAREST, "bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -112,8 +120,11 @@ def prepare(path: Path, how: Preparation) -> np.ndarray:
         raise BadInput(f"the image {str(path)!r} can't be read: {first_line(error)}", "mend it or take it out") from error
     short = max(how.resize / min(image.size), how.width / image.width, how.height / image.height)
     size = (max(how.width, round(image.width * short)), max(how.height, round(image.height * short)))
-    image = image.resize(size, Image.Resampling.BILINEAR)
+    image = image.resize(size, filters.get(how.interpolation, Image.Resampling.BILINEAR))
     left, top = (image.width - how.width) // 2, (image.height - how.height) // 2
-    pixels = np.asarray(image.crop((left, top, left + how.width, top + how.height)), dtype=np.float32) / 255
-    pixels = (pixels.reshape(how.height, how.width, -1) - np.float32(how.mean)) / np.float32(how.std)
-    return pixels if how.layout == "NHWC" else pixels.transpose(2, 0, 1)
+    pixels = np.asarray(image.crop((left, top, left + how.width, top + how.height)), dtype=np.float32)
+    pixels = pixels.reshape(how.height, how.width, -1)
+    pixels = pixels[..., ::-1] if how.swapped else pixels
+    pixels = how.low + pixels * np.float32((how.high - how.low) / 255)
+    pixels = (pixels - np.array(how.mean, np.float32)) / np.array(how.std, np.float32)
+    return pixels if how.last else pixels.transpose(2, 0, 1)

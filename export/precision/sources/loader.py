@@ -1,4 +1,4 @@
-"""Calibration data from a function of the user's, ``file.py:callable``: it is called and gone through, and nothing else is run."""
+"""Calibration data from a function of the user's, ``file.py:callable``: it is called and gone through; nothing else is run."""
 
 from collections.abc import Mapping, Sequence
 from itertools import islice

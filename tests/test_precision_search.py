@@ -10,7 +10,7 @@ import pytest
 
 from mixbench.export.precision import search as searching
 from mixbench.export.precision.calibration import Samples, split
-from mixbench.export.precision.graph import file_bytes, layers, qdq_count, ready
+from mixbench.export.precision.graph import file_bytes, layers, ready
 from mixbench.export.precision.judge import Judge, level
 from mixbench.export.precision.kinds.base import Prepared, find
 from mixbench.export.precision.reduce import reduce, unmet
@@ -53,24 +53,26 @@ def test_a_budget_that_is_met_anyway_costs_one_evaluation(nets: Any) -> None:
     assert record.bytes == pytest.approx(plain.bytes, abs=200)
 
 
-def trial_size(prepared: Prepared, judge: Judge, kept: frozenset[str]) -> tuple[float, tuple[int, int]]:
-    converted = prepared.convert(kept)
-    return level(judge.measure(prepared.exact(converted))), (file_bytes(converted), qdq_count(converted))
-
-
-@pytest.mark.parametrize("budget", [38.0, 40.0, 42.0, 46.0])
-def test_no_other_choice_of_layers_is_smaller(nets: Any, budget: float) -> None:
+@pytest.fixture(scope="module")
+def all_choices(nets: Any) -> tuple[onnx.ModelProto, Prepared, Judge, list[tuple[float, int]]]:
+    """A net of five layers, and the SNR and size of each of the 32 files that leave some of them in float32."""
     net = nets.conv_net(depth=4, width=6)
     samples = samples_of(nets.feeds(16, IMAGE))
     prepared, judge = find("int8").prepare(net, samples.calibration), Judge.of(net, samples.evaluation)
     runs = [frozenset(names) for names, _ in layers(ready(net), prepared.candidates, 100)]
-    assert len(runs) == 5
     every = [frozenset().union(*chosen) for count in range(6) for chosen in combinations(runs, count)]
-    sizes = [size for snr, size in (trial_size(prepared, judge, kept) for kept in every) if snr >= budget]
+    assert len(every) == 32
+    files = [prepared.convert(kept) for kept in every]
+    return net, prepared, judge, [(level(judge.measure(file)), file_bytes(file)) for file in files]
+
+
+@pytest.mark.parametrize("budget", [38.0, 40.0, 42.0, 46.0, 50.0])
+def test_hardly_any_other_choice_of_layers_is_smaller(all_choices: Any, budget: float) -> None:
+    net, prepared, judge, choices = all_choices
     found = search(net, prepared, judge, budget, 1.0, quietly)
     assert found.met and level(found.exact) >= budget
-    smallest = min(sizes)[0]
-    assert file_bytes(found.model) <= 1.1 * smallest  # greedy: within a tenth of the best of all 32
+    smallest = min(size for snr, size in choices if snr >= budget)
+    assert file_bytes(found.model) <= 1.03 * smallest  # converted at once, a file is not tried again for a few bytes
 
 
 def test_what_is_returned_was_measured_and_within_the_bound(nets: Any) -> None:
@@ -164,8 +166,8 @@ def test_infinite_damage_is_kept_first(nets: Any) -> None:
     def breaking(kept: Any) -> onnx.ModelProto:
         made = prepared.convert(kept)
         if "conv0" not in kept:
-            scale = next(item for item in made.graph.initializer if item.name == "c0_scale" or item.name == "r0_scale")
-            scale.CopyFrom(onnx.numpy_helper.from_array(np.float32(np.nan), scale.name))
+            scale = next(item for item in made.graph.initializer if item.name in ("c0_scale", "r0_scale"))
+            scale.CopyFrom(onnx.numpy_helper.from_array(np.array(np.nan, np.float32), scale.name))
         return made
 
     found = search(net, Prepared(breaking, prepared.candidates), judge, 30, 1.0, quietly)

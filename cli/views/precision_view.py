@@ -14,7 +14,7 @@ _LAYERS = 10
 
 
 def tables(records: Sequence[PrecisionRecord]) -> Iterator["RenderableType"]:
-    """The files side by side, below them what was kept in float32 and why, where the data came from, and what speaks against it."""
+    """The files side by side; for each the layers that hurt, its data, why nodes stayed float32, and what speaks against it."""
     from rich.text import Text
 
     yield _files(records)

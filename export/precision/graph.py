@@ -1,6 +1,6 @@
 """What conversions need of an ONNX graph: a copy in which every node has a name and every tensor a type, and its sizes."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -42,7 +42,7 @@ def finished(converted: ModelProto, original: ModelProto) -> ModelProto:
     return converted
 
 
-def extend_metadata(model: ModelProto, entries: Iterable[tuple[str, str]]) -> None:
+def extend_metadata(model: ModelProto, entries: Mapping[str, str]) -> None:
     """Add entries to those that the file has, in the order of their names."""
     words = {entry.key: entry.value for entry in model.metadata_props} | dict(entries)
     onnx.helper.set_model_props(model, dict(sorted(words.items())))

@@ -72,7 +72,7 @@ class Judge:
         return compare(self.reference, run(model, self.feeds, optimised))
 
     def hardly_depends(self) -> bool:
-        """Whether the outputs stay the same to 1 % over the evaluation runs, as an untrained net's do; such nets hide damage."""
+        """Whether the outputs stay the same to 1 % over the evaluation runs, as an untrained net's do: that hides damage."""
         if len(self.reference) < 2:
             return False
         for outputs in zip(*self.reference, strict=True):

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
-from .capture import captured
+from .hushed import hushed
 
 
 class _Reader:
@@ -31,7 +31,7 @@ def measure_ranges(model: ModelProto, feeds: Sequence[Mapping[str, np.ndarray]],
     """
     from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
-    with captured(), tempfile.TemporaryDirectory(prefix="mixbench-") as folder:
+    with hushed(), tempfile.TemporaryDirectory(prefix="mixbench-") as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
         # Percentiles and entropy did no better on the nets that this was tried on, and cost more.

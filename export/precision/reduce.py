@@ -1,7 +1,7 @@
 """From a finished float32 graph to one of fewer bits with its record: the one function that a command calls."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from onnx import ModelProto
 
@@ -56,7 +56,6 @@ def reduce(
         evaluations, layers = found.evaluations, found.layers
     kernels = judge.measure(converted, optimised=True)
     in_order = tuple(name for name in prepared.candidates if name in kept)
-    extend_metadata(converted, _metadata(precision, samples, in_order))
     sizes = file_bytes(converted), file_bytes(model)
     warnings = _warnings(samples, judge, kernel_warning(exact, kernels, saturates()), *sizes)
     record = PrecisionRecord(
@@ -77,7 +76,21 @@ def reduce(
         notes=tuple(f"{name} stays float32: {reason}" for name, reason in prepared.must_keep.items()),
         warnings=tuple(warnings),
     )
+    extend_metadata(converted, metadata(record))
     return converted, record
+
+
+def metadata(record: PrecisionRecord) -> dict[str, str]:
+    """What the file says of its precision, beside what it says of the model."""
+    source = record.calibration
+    name = RANDOM_MARK if source.kind == "random" else source.name
+    return {
+        "precision": record.precision,
+        "precision_calibration": f"{source.kind}: {name}",
+        "precision_calibration_samples": str(source.samples),
+        "precision_calibration_sha256": source.sha256,
+        "precision_kept_float32": json.dumps(record.kept),
+    }
 
 
 def unmet(record: PrecisionRecord) -> str:
@@ -87,18 +100,6 @@ def unmet(record: PrecisionRecord) -> str:
     best = "nothing finite" if record.exact.snr_db is None else f"best {record.exact.snr_db:.1f} dB"
     kept = f"{len(record.kept)} of {record.nodes} nodes in float32"
     return f"{record.precision} cannot reach {record.min_snr_db:g} dB: {best}, with {kept}, in {record.evaluations} evaluations"
-
-
-def _metadata(precision: str, samples: Samples, kept: Sequence[str]) -> list[tuple[str, str]]:
-    source = samples.source
-    random = source.kind == "random"
-    return [
-        ("precision", precision),
-        ("precision_calibration", f"{source.kind}: {RANDOM_MARK}" if random else f"{source.kind}: {source.name}"),
-        ("precision_calibration_samples", str(source.samples)),
-        ("precision_calibration_sha256", source.sha256),
-        ("precision_kept_float32", json.dumps(list(kept))),
-    ]
 
 
 def _warnings(samples: Samples, judge: Judge, kernels: str, converted_bytes: int, original_bytes: int) -> list[str]:

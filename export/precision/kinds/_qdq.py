@@ -13,8 +13,8 @@ import onnx
 from onnx import ModelProto, NodeProto
 from onnx.numpy_helper import to_array
 
-from ..capture import captured
 from ..graph import finished, ready
+from ..hushed import hushed
 from ..ranges import extremes, measure_ranges
 from .base import Prepared
 
@@ -37,7 +37,7 @@ def prepare(model: ModelProto, feeds: Sequence[Mapping[str, np.ndarray]], activa
     def convert(keep: Collection[str]) -> ModelProto:
         copy = ModelProto()
         copy.CopyFrom(base)
-        with captured():
+        with hushed():
             quantiser = QDQQuantizer(
                 copy,
                 True,  # per channel

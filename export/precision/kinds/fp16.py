@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-from ..capture import captured
 from ..graph import finished, ready
+from ..hushed import hushed
 from ..ranges import extremes, measure_ranges
 from ._fp16_exact import rounded_everywhere
 from .base import Precision, Prepared
@@ -25,7 +25,7 @@ _NORMS = ("InstanceNormalization", "LayerNormalization", "GroupNormalization", "
 def _prepare(model: ModelProto, feeds: Sequence[Mapping[str, np.ndarray]]) -> Prepared:
     base = ready(model)
     largest = extremes(measure_ranges(base, feeds)) if feeds else {}
-    with captured():
+    with hushed():
         from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
     constants = {item.name: numpy_helper.to_array(item) for item in base.graph.initializer if item.data_type == item.FLOAT}
@@ -38,7 +38,7 @@ def _prepare(model: ModelProto, feeds: Sequence[Mapping[str, np.ndarray]]) -> Pr
     def convert(keep: Collection[str]) -> ModelProto:
         copy = ModelProto()
         copy.CopyFrom(base)
-        with captured():
+        with hushed():
             converted = convert_float_to_float16(copy, keep_io_types=True, node_block_list=sorted(keep))
             _join(converted, {node.name for node in base.graph.node})
             return finished(converted, model)
@@ -48,7 +48,7 @@ def _prepare(model: ModelProto, feeds: Sequence[Mapping[str, np.ndarray]]) -> Pr
 
 
 def _join(model: ModelProto, original: Collection[str]) -> None:
-    """Let neighbours in float32 pass float32 on: the converter has them meet in float16, where the values overflow after all."""
+    """Let neighbours in float32 pass float32 on: the converter has them meet in float16, where values overflow after all."""
     graph = model.graph
     casts = [node for node in graph.node if node.op_type == "Cast" and node.name not in original]
     rounded = {node.output[0]: node.input[0] for node in casts if node.attribute[0].i == TensorProto.FLOAT16}
@@ -67,10 +67,9 @@ def _join(model: ModelProto, original: Collection[str]) -> None:
         graph.node.remove(node)
     for node in graph.node:
         for names in (node.input, node.output):
-            for place, name in enumerate(names):
-                while name in renamed:
-                    name = renamed[name]
-                names[place] = name
+            for place in range(len(names)):
+                while names[place] in renamed:
+                    names[place] = renamed[names[place]]
     used = outputs.union(*(node.input for node in graph.node))
     for node in casts:
         if node.output[0] in rounded and node.output[0] not in used and node in graph.node:

@@ -24,7 +24,10 @@ def read_arrays(path: Path, inputs: Sequence["Input"], most: int) -> list[dict[s
         raise BadInput(f"there is no file {str(path)!r}", "check the path of --calibrate")
     names = [item.name for item in inputs]
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:  # NumPy leaves it open where it is no archive
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it is one array without a name, and no archive")
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         hint = "write it by numpy.savez(FILE, " + ", ".join(f"{name}=..." for name in names) + "), without objects"

@@ -46,7 +46,7 @@ class Preparation:
             BadInput: when the model takes no single image, or doesn't say its mean and std.
         """
         instead = "give a file.npz or a loader instead of a folder"
-        layout = metadata.get("layout", "NCHW, RGB")
+        layout = metadata.get("input_layout", "NCHW, RGB")
         shape = inputs[0].shape if len(inputs) == 1 else ()
         channels, height, width = _image_sides(shape, layout)
         if channels not in (1, 3) or inputs[0].dtype.kind != "f":
@@ -57,7 +57,7 @@ class Preparation:
         if len(mean) != channels or len(std) != channels or 0 in std:
             what = f"the file's metadata has no mean and std of {channels} channels, so that images can't be prepared for it"
             raise BadInput(what, instead)
-        low, high = _numbers(metadata, "range") or (0.0, 1.0)
+        low, high = _numbers(metadata, "input_range") or (0.0, 1.0)
         resize, crop = _numbers(metadata, "resize"), _numbers(metadata, "crop")
         # An input of another size than the published one keeps the share of the image that is cut away.
         short = round(min(height, width) * (resize[0] / crop[0] if resize and crop else 1))
@@ -122,8 +122,8 @@ def prepare(path: Path, how: Preparation) -> np.ndarray:
     size = (max(how.width, round(image.width * short)), max(how.height, round(image.height * short)))
     image = image.resize(size, filters.get(how.interpolation, Image.Resampling.BILINEAR))
     left, top = (image.width - how.width) // 2, (image.height - how.height) // 2
-    pixels = np.asarray(image.crop((left, top, left + how.width, top + how.height)), dtype=np.float32)
-    pixels = pixels.reshape(how.height, how.width, -1)
+    cut = np.asarray(image.crop((left, top, left + how.width, top + how.height)), dtype=np.float32)
+    pixels: np.ndarray = cut.reshape(how.height, how.width, -1)
     pixels = pixels[..., ::-1] if how.swapped else pixels
     pixels = how.low + pixels * np.float32((how.high - how.low) / 255)
     pixels = (pixels - np.array(how.mean, np.float32)) / np.array(how.std, np.float32)

@@ -2,8 +2,9 @@
 
 The harm of converting is nearly additive: errors of different layers are independent, so their powers add up. Each layer's own
 is measured once, with nothing but that layer converted. Two rows of ever larger choices follow from it: the most harmful
-layers, and the most harm for each number of bytes. How far to go in each is found by bisection, every time on a whole file. From
-the smaller of the two results, layers go back one by one where the budget allows it. What is returned has been measured as it is.
+layers, and the most harm for each number of bytes. How far to go in each is found by bisection, every time on a whole file.
+From the smaller of the two results, layers go back one by one where the budget allows it. What is returned has been measured as
+it is.
 """
 
 import math

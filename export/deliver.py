@@ -1,4 +1,4 @@
-"""From a source and its graph to a verified file: written beside the target, compared with torch, and only then put in its place."""
+"""From a source and its graph to a verified file: written beside the target, compared with torch, then put in its place."""
 
 import errno
 import hashlib
@@ -167,7 +167,9 @@ def _place(main: Path, folder: Path, output: Path) -> list[Path]:
             file.chmod(0o666 & ~mask)
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
-    placed = [path.replace(output.parent / path.name) for path in others]
+    # Files that go by the main one's name keep doing so; any other name is one that is recorded in the main file.
+    names = [f"{output.stem}{path.suffix}" if path.stem == main.stem else path.name for path in others]
+    placed = [path.replace(output.with_name(name)) for path, name in zip(others, names, strict=True)]
     if output.is_dir():  # a folder can't be replaced by a rename; the old one waits aside until the new one is there
         output.rename(folder / "old")
     placed.insert(0, main.replace(output))
@@ -223,12 +225,4 @@ def _artifact(
 def _value(value: onnx.ValueInfoProto) -> Value:
     kind = value.type.tensor_type
     shape = tuple(size.dim_param or size.dim_value for size in kind.shape.dim)
-    return Value(value.name, shape, onnx.TensorProto.DataType.Name(kind.elem_type).lower())
-
-
-def default_output(model: str, target: Target) -> Path:
-    """Where a model goes if the user names no file: its name, in the folder that the user is in."""
-    stem = model.rpartition(":")[2] if ":" in model else model
-    return Path(f"{stem}{target.suffix}")
-
-
+    return Value(value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name)

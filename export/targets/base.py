@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeAlias
 
 from ...models.errors import BadInput, CannotMeasure
 
 if TYPE_CHECKING:
+    import numpy as np
     from onnx import ModelProto
 
     from ..source import Source
 
-Runner = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
+Runner: TypeAlias = "Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]"
 """Takes inputs by name, returns the results in order."""
 
 
@@ -34,6 +33,7 @@ class Target:
         runtime: who runs it here, such as ``ONNX Runtime 1.32, CPU``; "" if nobody.
         portable: where the format runs, in words.
         dynamic: whether the format keeps open dimensions.
+        folder: whether what `convert` returns is a folder.
     """
 
     title: str
@@ -45,6 +45,7 @@ class Target:
     runtime: Callable[[], str]
     portable: str
     dynamic: bool = False
+    folder: bool = False
 
 
 def names() -> list[str]:

@@ -113,7 +113,6 @@ def _setting(record: PrecisionRecord) -> str:
     source = record.calibration
     held = "held back from it" if source.held_out else "the same"
     data = f"{record.title}; ranges from {source.samples} runs ({source.kind}: {source.name}, SHA-256 {source.sha256[:12]})"
-    search = (
-        "" if record.min_snr_db is None else f"; at least {record.min_snr_db:g} dB asked for, {record.evaluations} files tried"
-    )
+    tried = f", {record.evaluations} files tried" if record.evaluations > 1 else ""
+    search = "" if record.min_snr_db is None else f"; at least {record.min_snr_db:g} dB asked for{tried}"
     return f"{data}; measured on {source.evaluated}, {held}{search}"

@@ -123,7 +123,7 @@ def chain(nets: Any, *nodes: tuple[str, list[str], dict[str, Any]], **held: np.n
         to = "logits" if place == len(nodes) - 1 else f"t{place}"
         made.append(helper.make_node(operator, [last, *others], [to], f"n{place}", **attributes))
         last = to
-    found: onnx.ModelProto = nets.model(made, held, (1, 4, 3), (1, 4, 3))
+    found: onnx.ModelProto = nets.model(made, held, (1, 4, 3), ("a", "b", "c"))
     return found
 
 
@@ -174,6 +174,15 @@ def test_float16_leaves_norms_whose_squares_overflow_in_float32(nets: Any) -> No
 def test_float16_leaves_an_epsilon_that_would_vanish_in_float32(nets: Any) -> None:
     net = chain(nets, ("Add", ["eps"], {}), eps=np.float32(1e-9).reshape(1))
     assert "float16 begins at" in find("fp16").prepare(net, nets.feeds(2, (1, 4, 3))).must_keep["n0"]
+
+
+def test_float16_leaves_sums_that_become_indices_in_float32(nets: Any) -> None:
+    bits = np.array([2.0**power for power in range(12)], np.float32).reshape(4, 3)
+    nodes = (("Mul", ["bits"], {}), ("ReduceSum", ["axes"], {}), ("Cast", [], {"to": TensorProto.INT64}))
+    net = chain(nets, *nodes, ("Cast", [], {"to": TensorProto.FLOAT}), bits=bits, axes=np.array([1, 2]))
+    data = [{"input": np.ones((1, 4, 3), np.float32)}]  # 4095, which is no float16
+    prepared = find("fp16").prepare(net, data)
+    assert list(prepared.must_keep) == ["n1"] and "float16 counts to 2048" in prepared.must_keep["n1"]
 
 
 def test_int8_leaves_infinite_values_in_float32(nets: Any) -> None:

@@ -78,7 +78,7 @@ def collect(words: str, model: ModelProto, examples: Mapping[str, np.ndarray]) -
     else:
         what = f"--calibrate {words!r} is no folder, and names no data"
         raise BadInput(what, "give a folder of images, a file.npz, file.py:callable, or random, which is marked in the file")
-    return split(feeds, kind, path.name)
+    return split(feeds, kind, path.resolve().name if path.exists() else path.name)
 
 
 def of_examples(feeds: Sequence[Mapping[str, np.ndarray]]) -> Samples:

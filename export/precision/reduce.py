@@ -5,13 +5,15 @@ from collections.abc import Callable
 
 from onnx import ModelProto
 
+from ...models.errors import CannotMeasure
 from .calibration import Samples
-from .graph import extend_metadata, file_bytes, qdq_count
+from .graph import extend_metadata, file_bytes, qdq_count, weight_bytes
 from .judge import Judge, kernel_warning, saturates
 from .kinds.base import find
 from .records import Layer, PrecisionRecord
 from .search import search
 
+_MOST_BYTES = 2**31 - 2**20
 RANDOM_MARK = "RANDOM NUMBERS: ranges and figures say nothing about real inputs"
 
 
@@ -37,9 +39,14 @@ def reduce(
 
     Raises:
         BadInput: when there is no such precision.
-        CannotMeasure: when ONNX Runtime refuses a file, or there is nothing to compare.
+        CannotMeasure: when the model is beyond 2 GB, ONNX Runtime refuses a file, or there is nothing to compare.
     """
     kind = find(precision)
+    if weight_bytes(model) > _MOST_BYTES:
+        what = (
+            f"the model holds {weight_bytes(model) / 1e9:.1f} GB of weights, and files are converted in one piece, up to 2 GB"
+        )
+        raise CannotMeasure(what, "export it in float32")
     progress("running the float32 file", 0.0)
     judge = Judge.of(model, samples.evaluation)
     progress("learning ranges", 0.0)

@@ -1,7 +1,8 @@
 """fp16: half the file; inputs and outputs stay float32, so that nothing around it changes.
 
 float16 ends at 65,504 and has 11 bits. A node stays float32 where a tensor beside it went beyond half of that in the runs that
-are learnt from, where a constant would overflow or vanish, and where a normalisation squares what would then be too large.
+are learnt from, where a constant would overflow or vanish, where a normalisation squares what would then be too large, and
+where it counts further than 2,048, as the sum of a hash's bits may, to become an integer.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,6 +20,9 @@ _LARGEST = float(np.finfo(np.float16).max)
 _SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
 _SAFE = _LARGEST / 2
 """The calibration runs are not all there is: twice their largest value has to fit."""
+_COUNTS = 2.0**11
+"""From here on float16 leaves integers out."""
+_INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.INT16, TensorProto.UINT16)
 _NORMS = ("InstanceNormalization", "LayerNormalization", "GroupNormalization", "LpNormalization", "ReduceL2", "ReduceSumSquare")
 
 
@@ -29,10 +33,11 @@ def _prepare(model: ModelProto, feeds: Sequence[Mapping[str, np.ndarray]]) -> Pr
         from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
     constants = {item.name: numpy_helper.to_array(item) for item in base.graph.initializer if item.data_type == item.FLOAT}
+    indices = {node.input[0] for node in base.graph.node if node.op_type == "Cast" and node.attribute[0].i in _INTEGERS}
     must_keep = {
         node.name: reason
         for node in base.graph.node
-        if node.op_type not in DEFAULT_OP_BLOCK_LIST and (reason := _reason(node, largest, constants))
+        if node.op_type not in DEFAULT_OP_BLOCK_LIST and (reason := _reason(node, largest, constants, indices))
     }
 
     def convert(keep: Collection[str]) -> ModelProto:
@@ -76,13 +81,18 @@ def _join(model: ModelProto, original: Collection[str]) -> None:
             graph.node.remove(node)
 
 
-def _reason(node: NodeProto, largest: Mapping[str, float], constants: Mapping[str, np.ndarray]) -> str:
-    """Why a node can't be float16; "" if it can."""
+def _reason(
+    node: NodeProto, largest: Mapping[str, float], constants: Mapping[str, np.ndarray], indices: Collection[str]
+) -> str:
+    """Why a node can't be float16; "" if it can. ``indices`` are tensors that become integers."""
     most = max((largest.get(name, 0.0) for name in (*node.input, *node.output)), default=0.0)
     if not most <= _SAFE:
         return f"values up to {most:.3g}, float16 ends at {_LARGEST:.0f}"
     if node.op_type in _NORMS and most**2 > _SAFE:
         return f"squares up to {most**2:.3g}, float16 ends at {_LARGEST:.0f}"
+    count = max((largest.get(name, 0.0) for name in node.output if name in indices), default=0.0)
+    if count > _COUNTS:
+        return f"integers up to {count:.0f}, float16 counts to {_COUNTS:.0f}"
     for name in node.input:
         size = np.abs(constants[name]) if name in constants else np.zeros(0)
         if (size > _LARGEST).any():

@@ -37,10 +37,8 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=MODELS)
     parser.add_argument("--calibrate", default="random")
     given = parser.parse_args()
-    print(
-        "| model | precision | MB | of float32 | SNR exact, dB | SNR kernels, dB | kept float32 | conversions | files tried | s |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    names = "model precision MB of-float32 exact-dB kernels-dB kept-float32 conversions files seconds".split()
+    print("| " + " | ".join(names) + " |\n" + "|---" * len(names) + "|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for model in given.models:
             for precision, budget in RUNS:

@@ -1,5 +1,6 @@
 """The search for the smallest file within a budget: what it finds, what it costs, and what it says when there is none."""
 
+import math
 from dataclasses import asdict
 from itertools import combinations
 from typing import Any
@@ -14,7 +15,7 @@ from mixbench.export.precision.graph import file_bytes, layers, ready
 from mixbench.export.precision.judge import Judge, level
 from mixbench.export.precision.kinds.base import Prepared, find
 from mixbench.export.precision.reduce import reduce, unmet
-from mixbench.export.precision.search import most_evaluations, search
+from mixbench.export.precision.search import by_harm_within_size, most_evaluations, search
 
 IMAGE = (1, 3, 8, 8)
 
@@ -119,6 +120,23 @@ def _numbers(noise: np.ndarray, size: np.ndarray, budget: float, monkeypatch: py
     monkeypatch.setattr(searching, "qdq_count", lambda kept: 0)
     prepared = Prepared(frozenset, tuple(names))  # type: ignore[arg-type]
     return search(frozenset(names), prepared, Numbers(), -10 * float(np.log10(budget)), 1.0, quietly)  # type: ignore[arg-type]
+
+
+def test_each_number_of_bytes_buys_the_most_harm_that_it_can() -> None:
+    generator = np.random.Generator(np.random.PCG64(2))
+    for _ in range(20):
+        harm, saved = generator.exponential(1, 7), generator.integers(1, 60, 7)
+        for places in by_harm_within_size(harm.tolist(), saved.tolist()):
+            spent = sum(saved[place] for place in places)
+            every = (chosen for count in range(8) for chosen in combinations(range(7), count))
+            most = max(harm[list(chosen)].sum() for chosen in every if saved[list(chosen)].sum() <= spent)
+            assert harm[sorted(places)].sum() == pytest.approx(most)
+
+
+def test_what_saves_nothing_or_breaks_everything_is_always_kept() -> None:
+    found = by_harm_within_size([1.0, math.inf, 2.0, 0.5], [10, 1000, -3, 5])
+    assert found[0] == {1, 2} and all(places >= {1, 2} for places in found)
+    assert found[-1] == {0, 1, 2, 3}
 
 
 def test_a_budget_out_of_reach_is_said_and_not_met(nets: Any) -> None:

@@ -184,7 +184,7 @@ def by_harm_within_size(harm: Sequence[float], saved: Sequence[int]) -> list[fro
     """
     free = frozenset(place for place, size in enumerate(saved) if size <= 0 or harm[place] == math.inf)
     items = [place for place in range(len(harm)) if place not in free]
-    unit = max(1, sum(saved[place] for place in items) // _UNITS)
+    unit = max(1, -(-sum(saved[place] for place in items) // _UNITS))
     costs = {place: -(-saved[place] // unit) for place in items}
     most = sum(costs.values())
     best = np.zeros(most + 1)

@@ -88,7 +88,7 @@ def test_what_can_not_be_done_is_refused_with_one_line_and_a_hint(folder: Path) 
 
 
 @pytest.mark.parametrize(
-    ("asked", "targets", "said"),
+    ("asked", "targets", "said"),  # precision, calibration, budget
     [
         (("int9", None, None), ["onnx"], "no precision named 'int9'"),
         (("fp32", "runs.npz", None), ["onnx"], "--calibrate is for files of fewer bits"),
@@ -98,15 +98,17 @@ def test_what_can_not_be_done_is_refused_with_one_line_and_a_hint(folder: Path) 
         (("int8", "random", None), ["onnx", "executorch"], "executorch is made from the float32 module"),
     ],
 )
-def test_what_contradicts_itself_is_refused_before_any_work(asked: Any, targets: list[str], said: str) -> None:
+def test_what_contradicts_itself_is_refused_before_any_work(
+    asked: tuple[str, str | None, float | None], targets: list[str], said: str
+) -> None:
     with pytest.raises(BadInput, match=said) as caught:
         check_asked(*asked, targets)
     assert caught.value.hint
 
 
 def test_what_goes_together_is_taken() -> None:
-    for asked in (("fp32", None, None), ("fp16", None, None), ("fp16", "random", 50.0), ("int8", "file.py:loader", 25.0)):
-        check_asked(*asked, ["onnx", "ort"])
+    for precision, calibrate, budget in (("fp32", None, None), ("fp16", None, None), ("int8", "file.py:loader", 25.0)):
+        check_asked(precision, calibrate, budget, ["onnx", "ort"])
 
 
 def test_refusing_takes_no_torch() -> None:

@@ -178,8 +178,9 @@ def test_float16_leaves_an_epsilon_that_would_vanish_in_float32(nets: Any) -> No
 
 def test_float16_leaves_sums_that_become_indices_in_float32(nets: Any) -> None:
     bits = np.array([2.0**power for power in range(12)], np.float32).reshape(4, 3)
-    nodes = (("Mul", ["bits"], {}), ("ReduceSum", ["axes"], {}), ("Cast", [], {"to": TensorProto.INT64}))
-    net = chain(nets, *nodes, ("Cast", [], {"to": TensorProto.FLOAT}), bits=bits, axes=np.array([1, 2]))
+    as_index, back = {"to": TensorProto.INT64}, {"to": TensorProto.FLOAT}
+    sums: list[Any] = [("Mul", ["bits"], {}), ("ReduceSum", ["axes"], {})]
+    net = chain(nets, *sums, ("Cast", [], as_index), ("Cast", [], back), bits=bits, axes=np.array([1, 2]))
     data = [{"input": np.ones((1, 4, 3), np.float32)}]  # 4095, which is no float16
     prepared = find("fp16").prepare(net, data)
     assert list(prepared.must_keep) == ["n1"] and "float16 counts to 2048" in prepared.must_keep["n1"]

@@ -6,9 +6,9 @@ from dataclasses import replace
 from ...models.errors import CheckFailed
 from ..graph import Graph, set_metadata
 from ..source import Source
-from ..verify import Expectation
+from ..verify import Expectation, verify, why
 from .calibration import collect, of_examples
-from .judge import level
+from .judge import level, run
 from .records import PrecisionRecord
 from .reduce import metadata, reduce, unmet
 
@@ -32,8 +32,14 @@ def apply(
 
     Raises:
         BadInput: when the data doesn't fit the model.
-        CheckFailed: when the budget can't be met.
+        CheckFailed: when the float32 graph is not the model, or the budget can't be met.
     """
+    # Everything below is measured against this graph, so it has to be the model first.
+    stage("verifying the float32 graph")
+    verification = verify(lambda feeds: run(graph.model, [feeds], optimised=True)[0], expectation)
+    if not verification.passed:
+        hint = "without --precision the export says where it departs"
+        raise CheckFailed(f"the float32 graph is not the model: {why(verification)}", hint)
     set_metadata(graph.model, dict(source.metadata))  # it says how images become inputs
     examples = [sample.inputs for sample in expectation.samples if not sample.sizes]
     samples = of_examples(examples) if calibrate is None else collect(calibrate, graph.model, examples[0])

@@ -11,10 +11,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from torch import nn
 
+from mixbench.export.graph import Graph
+from mixbench.export.precision.apply import apply, least_snr_db
 from mixbench.export.precision.asked import check_asked
-from mixbench.models.errors import BadInput
+from mixbench.export.source import Source
+from mixbench.export.verify import Expectation, Sample
+from mixbench.models.errors import BadInput, CheckFailed
 
 SCRIPT = Path(sys.executable).with_name("mixbench")
 
@@ -114,6 +120,46 @@ def test_what_goes_together_is_taken() -> None:
 def test_refusing_takes_no_torch() -> None:
     script = "import sys, mixbench.export.precision.asked as a; a.check_asked('int8', 'random', 25.0, ['onnx'])"
     subprocess.run([sys.executable, "-c", f"{script}; assert 'torch' not in sys.modules"], check=True)
+
+
+def case_of(expected_scale: float) -> tuple[Source, Graph, Expectation]:
+    """A product with the identity, and what torch is said to make of it."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["input", "w"], ["logits"], "product")],
+        "net",
+        [value("input", TensorProto.FLOAT, [1, 8])],
+        [value("logits", TensorProto.FLOAT, [1, 8])],
+        [numpy_helper.from_array(np.eye(8, dtype=np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    generator = np.random.Generator(np.random.PCG64(1))
+    inputs = [generator.standard_normal((1, 8)).astype(np.float32) for _ in range(3)]
+    samples = [Sample(seed, {}, {"input": x}, (x * np.float32(expected_scale),), (1e-7,)) for seed, x in enumerate(inputs)]
+    source = Source("net", nn.Identity(), nn.Identity(), {}, ("logits",), metadata={"model": "net"})
+    return source, Graph(model, None, (), ()), Expectation(tuple(samples), 1.0, False)  # type: ignore[arg-type]
+
+
+def test_a_float32_graph_that_is_not_the_model_is_not_converted() -> None:
+    with pytest.raises(CheckFailed, match="the float32 graph is not the model"):
+        apply(*case_of(expected_scale=1.01), "int8", "random", None)  # 40 dB, as good as 8 bits: only torch tells
+
+
+def test_the_source_says_what_the_graph_became() -> None:
+    told: list[str] = []
+    source, graph, record = apply(*case_of(expected_scale=1.0), "int8", "random", None, told.append)
+    assert record is not None and record.precision == source.metadata["precision"] == "int8"
+    assert source.metadata["model"] == "net" and "RANDOM NUMBERS" in source.metadata["precision_calibration"]
+    assert any(node.op_type == "QuantizeLinear" for node in graph.model.graph.node)
+    assert told[0] == "verifying the float32 graph" and any(words.startswith("int8: ") for words in told)
+    least = least_snr_db(record)
+    assert least is not None and least <= 3
+
+
+def test_float32_passes_through_as_it_is() -> None:
+    source, graph, expectation = case_of(1.0)
+    assert apply(source, graph, expectation, "fp32", None, None) == (source, graph, None)
+    assert least_snr_db(None) is None
 
 
 @pytest.mark.slow

@@ -132,14 +132,11 @@ def export(
         expectation = expect(source, decides(graph.model))
         if words:
             check_labels(words, expectation.samples[0].expected[0].shape)
-        reduced, floor = None, None
-        if precision != "fp32":
-            source, graph, reduced = apply(source, graph, expectation, precision, calibrate, min_snr, stage)
-            floor = least_snr_db(reduced)
+        source, graph, reduced = apply(source, graph, expectation, precision, calibrate, min_snr, stage)
         artifacts, refusals = [], []
         for name, (target, path) in places.items():
             try:
-                artifacts.append(deliver(name, target, source, graph, expectation, path, stage, floor))
+                artifacts.append(deliver(name, target, source, graph, expectation, path, stage, least_snr_db(reduced)))
             except MixbenchError as error:
                 if to != "all" or name == "onnx":
                     raise

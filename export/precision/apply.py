@@ -23,8 +23,8 @@ def apply(
     calibrate: str | None,
     min_snr_db: float | None,
     stage: Callable[[str], None] = lambda text: None,
-) -> tuple[Source, Graph, PrecisionRecord]:
-    """The source and the graph in fewer bits, ready for `deliver`, and the record of what it cost.
+) -> tuple[Source, Graph, PrecisionRecord | None]:
+    """The source and the graph in fewer bits, ready for `deliver`, and the record of what it cost; as they are for ``fp32``.
 
     Args:
         expectation: of the float32 model; its inputs serve a precision that learns nothing and is given no data.
@@ -34,6 +34,8 @@ def apply(
         BadInput: when the data doesn't fit the model.
         CheckFailed: when the float32 graph is not the model, or the budget can't be met.
     """
+    if precision == "fp32":
+        return source, graph, None
     # Everything below is measured against this graph, so it has to be the model first.
     stage("verifying the float32 graph")
     verification = verify(lambda feeds: run(graph.model, [feeds], optimised=True)[0], expectation)
@@ -54,10 +56,10 @@ def apply(
     return replace(source, metadata={**source.metadata, **metadata(record)}), replace(graph, model=model), record
 
 
-def least_snr_db(record: PrecisionRecord) -> float:
-    """What the file has to reach on drawn inputs, where it is run once more as it was written.
+def least_snr_db(record: PrecisionRecord | None) -> float | None:
+    """What the file has to reach on drawn inputs, where it is run once more as it was written; None for a float32 file.
 
     The figures are the judge's; this tells a file from rubbish. Drawn inputs go beyond the ranges of real ones, and the kernels
     of this machine may saturate, so that little can be asked for.
     """
-    return min(_RUBBISH_DB, level(record.kernels) - _MARGIN_DB)
+    return None if record is None else min(_RUBBISH_DB, level(record.kernels) - _MARGIN_DB)

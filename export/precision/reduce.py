@@ -80,7 +80,7 @@ def reduce(
         met=met,
         evaluations=evaluations,
         layers=layers,
-        notes=tuple(f"{name} stays float32: {reason}" for name, reason in prepared.must_keep.items()),
+        notes=(*(f"{name} stays float32: {reason}" for name, reason in prepared.must_keep.items()), *_domain(converted)),
         warnings=tuple(warnings),
     )
     extend_metadata(converted, metadata(record))
@@ -107,6 +107,12 @@ def unmet(record: PrecisionRecord) -> str:
     best = "nothing finite" if record.exact.snr_db is None else f"best {record.exact.snr_db:.1f} dB"
     kept = f"{len(record.kept)} of {record.nodes} nodes in float32"
     return f"{record.precision} cannot reach {record.min_snr_db:g} dB: {best}, with {kept}, in {record.evaluations} evaluations"
+
+
+def _domain(converted: ModelProto) -> list[str]:
+    if all(entry.domain in ("", "ai.onnx") for entry in converted.opset_import):
+        return []
+    return ["below opset 21 the standard's pairs have no 16 bits: these are ONNX Runtime's own; --opset 21 gives standard ones"]
 
 
 def _warnings(samples: Samples, judge: Judge, kernels: str, converted_bytes: int, original_bytes: int) -> list[str]:

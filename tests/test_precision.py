@@ -361,5 +361,8 @@ def test_the_table_shows_both_figures_and_the_record_is_json(nets: Any, monkeypa
     int8 = next(line for line in lines if line.startswith("int8 "))
     assert f"{records[1].exact.snr_db:.1f}" in int8 and f"{len(records[1].kept)} of 9" in int8
     assert "most harmful layers" in page.getvalue()
+    page = io.StringIO()
+    show(page, precision_view.tables([replace(records[0], notes=tuple(f"number {number}" for number in range(25)))]))
+    assert "number 9" in page.getvalue() and "number 10" not in page.getvalue() and "15 more" in page.getvalue()
     json.dumps([asdict(record) for record in records], allow_nan=False)
     assert len({tuple(row) for row in precision_view.rows(records)}) == 1

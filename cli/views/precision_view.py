@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-_LAYERS = 10
+_LAYERS, _NOTES = 10, 10
 
 
 def tables(records: Sequence[PrecisionRecord]) -> Iterator["RenderableType"]:
@@ -23,8 +23,10 @@ def tables(records: Sequence[PrecisionRecord]) -> Iterator["RenderableType"]:
             yield Text("")
             yield _harm(record)
         yield Text(f"\n{_setting(record)}", style="dim")
-        for note in record.notes:
+        for note in record.notes[:_NOTES]:
             yield Text(f"note: {note}", style="dim")
+        if len(record.notes) > _NOTES:
+            yield Text(f"note: {len(record.notes) - _NOTES} more, which --json lists", style="dim")
         for warning in record.warnings:
             yield Text(f"warning: {warning}", style="yellow")
 

@@ -7,6 +7,7 @@ generated from these types; a change that a reader could notice raises ``SCHEMA`
 from dataclasses import dataclass, field
 
 from ..models.versions import versions
+from .precision.records import PrecisionRecord
 
 SCHEMA = 1
 
@@ -126,11 +127,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class ExportRun:
-    """One run of ``mixbench export``."""
+    """One run of ``mixbench export``; ``precision`` says what fewer bits cost, null for float32."""
 
     model: str
     artifacts: tuple[Artifact, ...]
     refusals: tuple[Refusal, ...] = ()
+    precision: PrecisionRecord | None = None
     command: str = "export"
     schema: int = SCHEMA
     versions: dict[str, str] = field(default_factory=lambda: versions("mixbench", "torch", "onnx", "onnxscript", "onnxruntime"))

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import json
 import math
@@ -143,3 +144,13 @@ class Exporter:
 def exporter() -> Exporter:
     """Modules to ONNX graphs, and graphs to results."""
     return Exporter()
+
+
+@pytest.fixture(scope="session")
+def nets() -> Any:
+    """The small ONNX graphs of ``precision_nets.py``; test files can't import each other."""
+    spec = importlib.util.spec_from_file_location("precision_nets", Path(__file__).with_name("precision_nets.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

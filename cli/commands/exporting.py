@@ -69,6 +69,9 @@ def export(
         str | None,
         typer.Option("--keep", metavar="NAME[,NAME...]", help="Rewrites to leave out.", rich_help_panel=FORM),
     ] = None,
+    precision: options.Precision = "fp32",
+    calibrate: options.Calibrate = None,
+    min_snr: options.MinSnr = None,
     input: options.Input = None,
     batch: options.Batch = None,
     kwarg: options.Kwarg = None,
@@ -85,7 +88,9 @@ def export(
         mixbench export ghostnetv2 --weights ghostnetv2.pth --labels imagenet.txt --dynamic batch
         mixbench export path/to/net.py:make --input 1x3x64x64 --json
         mixbench export affnet-et --to all
+        mixbench export ghostnetv2 --weights ghostnetv2.pth --precision int8 --calibrate photos/ --min-snr 25
     """
+    from ...export.precision.asked import check_asked
     from ...export.rewrites.base import check_known
     from ...models.lookup import resolve
     from ...models.spec import Workload
@@ -101,6 +106,7 @@ def export(
     kept, opened = _split(keep), _split(dynamic)
     check_known(kept)
     places = _places(to, output, spec.name)
+    check_asked(precision, calibrate, min_snr, list(places))
     if weights is not None and not weights.is_file():
         raise BadInput(f"there is no file {str(weights)!r}", "check the path of --weights")
     words = read_labels(labels) if labels is not None else []
@@ -111,6 +117,7 @@ def export(
             from ...export.deliver import deliver
             from ...export.graph import to_graph
             from ...export.graph_checks import decides
+            from ...export.precision.apply import apply, least_snr_db
             from ...export.verify import expect
             from ...models.case import build
 
@@ -125,10 +132,11 @@ def export(
         expectation = expect(source, decides(graph.model))
         if words:
             check_labels(words, expectation.samples[0].expected[0].shape)
+        source, graph, reduced = apply(source, graph, expectation, precision, calibrate, min_snr, stage)
         artifacts, refusals = [], []
         for name, (target, path) in places.items():
             try:
-                artifacts.append(deliver(name, target, source, graph, expectation, path, stage))
+                artifacts.append(deliver(name, target, source, graph, expectation, path, stage, least_snr_db(reduced)))
             except MixbenchError as error:
                 if to != "all" or name == "onnx":
                     raise
@@ -136,7 +144,7 @@ def export(
         if to == "all":
             stage("timing")
             artifacts = [replace(made, latency=_latency(made, places[made.target][0], source)) for made in artifacts]
-    run = ExportRun(spec.name, tuple(artifacts), tuple(refusals))
+    run = ExportRun(spec.name, tuple(artifacts), tuple(refusals), reduced)
     emit.emit(run, emit.choose(json, False, None), None, lambda: export_view.tables(run), lambda: ())
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ...export.artifact import Artifact, ExportRun, Value, Verification
+from . import precision_view
 from .table import add, ns, table_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ def tables(run: ExportRun) -> "Iterator[RenderableType]":
         yield _several(run)
         if run.refusals:
             yield _refused(run)
+    if run.precision is not None:
+        yield from precision_view.tables([run.precision])
     notes = dict.fromkeys(note for artifact in run.artifacts for note in artifact.notes)
     if notes:
         table = table_of("", ("", "left"))

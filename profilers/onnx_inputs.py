@@ -1,0 +1,106 @@
+"""What an ONNX graph runs on: its inputs as the file describes them, every open dimension filled."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+from onnx import helper
+
+from ..models.errors import BadInput
+from ..models.spec import TensorSpec, Workload
+from .onnx_graph import Value
+
+_STRING = onnx.TensorProto.STRING
+Described = Sequence[int | str]
+"""A shape whose open dimensions are names, empty where the file has none."""
+
+
+def graph_inputs(path: Path, graph: onnx.GraphProto, workload: Workload) -> dict[str, Value]:
+    """The graph's inputs by name. Dimensions that share a name have one size.
+
+    Args:
+        workload: ``inputs`` give shapes by name, or without names in the file's order; ``batch`` fills the first dimensions.
+
+    Raises:
+        BadInput: when a dimension stays open, or what is given does not fit the file.
+    """
+    constants = {item.name for item in graph.initializer}
+    described = {item.name: item.type for item in graph.input if item.name not in constants}
+    given = _by_name(path, list(described), workload.inputs)
+    shapes = {name: _described(path, name, kind) for name, kind in described.items()}
+    sizes: dict[str, int] = {}
+    for name, shape in shapes.items():
+        for place, size in enumerate(shape):
+            if (asked := _asked(path, name, shape, place, given.get(name), workload.batch)) and isinstance(size, str) and size:
+                if sizes.setdefault(size, asked) != asked:
+                    what = f"{size!r} of {str(path)!r} can't be {sizes[size]} and {asked}"
+                    raise BadInput(what, "dimensions with one name have one size")
+    values = {}
+    for name, shape in shapes.items():
+        filled = []
+        for place, size in enumerate(shape):
+            asked = _asked(path, name, shape, place, given.get(name), workload.batch)
+            known = size if isinstance(size, int) else asked or sizes.get(size, 0)
+            if not known:
+                raise BadInput(_open(path, name, place, size), _example(name, shape, place))
+            filled.append(known)
+        values[name] = Value(described[name].tensor_type.elem_type, tuple(filled))
+    return values
+
+
+def specs_of(values: dict[str, Value]) -> tuple[TensorSpec, ...]:
+    """The inputs as the record has them."""
+    return tuple(TensorSpec(value.shape, _dtype(value), name) for name, value in values.items())
+
+
+def _dtype(value: Value) -> str:
+    return "" if value.kind == onnx.TensorProto.FLOAT else str(helper.tensor_dtype_to_np_dtype(value.kind))
+
+
+def _by_name(path: Path, names: Sequence[str], inputs: Sequence[TensorSpec]) -> dict[str, TensorSpec]:
+    named = {item.name: item for item in inputs if item.name}
+    rest = [name for name in names if name not in named]
+    nameless = [item for item in inputs if not item.name]
+    hint = f"its inputs: {', '.join(names)}"
+    if unknown := [name for name in named if name not in names]:
+        raise BadInput(f"{str(path)!r} has no input {unknown[0]!r}", hint)
+    if len(nameless) > len(rest):
+        raise BadInput(f"{len(inputs)} inputs are given, {str(path)!r} takes {len(names)}", hint)
+    return named | dict(zip(rest, nameless, strict=False))
+
+
+def _described(path: Path, name: str, kind: onnx.TypeProto) -> Described:
+    tensor = kind.tensor_type
+    if not kind.HasField("tensor_type") or tensor.elem_type == _STRING or not tensor.HasField("shape"):
+        raise BadInput(f"input {name!r} of {str(path)!r} is no tensor of numbers with a rank", "count another form of the model")
+    return [item.dim_value if item.HasField("dim_value") else item.dim_param for item in tensor.shape.dim]
+
+
+def _asked(path: Path, name: str, shape: Described, place: int, spec: TensorSpec | None, batch: int | None) -> int:
+    """The size that the user gives a dimension, 0 for none; it has to be the file's own where that is fixed."""
+    if spec is not None and len(spec.shape) != len(shape):
+        raise BadInput(f"input {name!r} is {_words(shape)}, not {'x'.join(map(str, spec.shape))}", "? may be any size")
+    asked = (batch if place == 0 else None) or (spec.shape[place] if spec is not None else 0)
+    size = shape[place]
+    if not isinstance(size, int) or asked in (0, size):
+        return asked
+    if place == 0 and batch is not None:
+        hint = "leave --batch out, or export with an open batch"
+        raise BadInput(f"input {name!r} of {str(path)!r} is fixed to a batch of {size}", hint)
+    assert spec is not None, "only a batch or a shape asks for a size"
+    raise BadInput(f"input {name!r} is {_words(shape)}, not {'x'.join(map(str, spec.shape))}", "? may be any size")
+
+
+def _words(shape: Described) -> str:
+    return "x".join(str(size) if isinstance(size, int) else "?" for size in shape) or "scalar"
+
+
+def _open(path: Path, name: str, place: int, size: int | str) -> str:
+    called = f", {size!r}," if size else ""
+    return f"dimension {place}{called} of input {name!r} of {str(path)!r} is open"
+
+
+def _example(name: str, shape: Described, place: int) -> str:
+    shown = "x".join(str(size) if isinstance(size, int) else (size or "N").upper() for size in shape)
+    batch = "--batch N, or " if place == 0 else ""
+    return f"give its size: {batch}--input {name}={shown} with numbers for the words"

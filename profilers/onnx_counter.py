@@ -216,7 +216,8 @@ def _node_tree(name: str, kind: str, nodes: list[_Node], depth: int) -> CostTree
         for node in group:
             if len(node.path) == depth + 1:
                 children.append(CostTree(full, node.kind, node.operator.calls, node.params, node.shared, (node.operator,)))
-    return CostTree(name, kind, 1, children=tuple(children))
+    # How often a module was called, a graph doesn't tell.
+    return CostTree(name, kind, 0 if name else 1, children=tuple(children))
 
 
 def _times(cost: Cost, turns: int) -> Cost:

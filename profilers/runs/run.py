@@ -161,7 +161,7 @@ class Run:
     models: tuple[ModelResult, ...]
     command: str = "flops"
     schema: int = SCHEMA
-    versions: dict[str, str] = field(default_factory=lambda: versions("mixbench", "torch"))
+    versions: dict[str, str] = field(default_factory=lambda: versions("mixbench", "torch", "onnx"))
 
 
 def result_of(case: "Case", count: Count, opinions: tuple[Opinion, ...] = ()) -> ModelResult:

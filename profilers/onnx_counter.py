@@ -30,8 +30,11 @@ FIXED = "constants"
 """The family of nodes that a runtime computes when it loads the file."""
 _SCOPES, _NAMESPACE = "pkg.torch.onnx.name_scopes", "namespace"
 _CONTROL = frozenset(("If", "Loop", "Scan"))
-_STATISTICS = slice(3, 5)
-"""The inputs of a BatchNormalization that are no parameters."""
+_NO_PARAMETERS = {
+    "BatchNormalization": frozenset((3, 4)),  # running statistics
+    **dict.fromkeys(("Resize", "Upsample", "Pad"), frozenset((1, 2, 3))),
+}
+"""Places of constants that are no parameters."""
 _INTEGER_WEIGHTS = re.compile(r"QLinear|Integer|Dequantize|MatMulNBits|DynamicQuantizeMatMul")
 
 
@@ -156,7 +159,7 @@ class _Walk:
         for place, (name, value) in enumerate(zip(node.input, call.inputs, strict=True)):
             if name not in self._weights or value is None or not value.dims or not (value.floating or integers):
                 continue
-            if norm and place in range(_STATISTICS.start, _STATISTICS.stop):
+            if place in _NO_PARAMETERS.get(node.op_type, ()):
                 continue
             key, size = self._weights[name]
             if key in self._counted:

@@ -12,6 +12,7 @@ from ..graph import Node
 from ..table import Table
 
 _OPEN = 2**31 - 1
+_FLOAT = "tensor(float)"
 _TYPES = {
     getattr(TensorProto, name.upper()): f"tensor({name})"
     for name in "float float16 double bfloat16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool string int4 uint4".split()
@@ -63,7 +64,8 @@ def _fits(node: Node, schema: "defs.OpSchema | None", types: dict[str, list[str]
         if given is None or formal is None or given.kind not in _TYPES:
             continue
         allowed = types.get(formal.type_str) or types.get(formal.name)
-        if allowed and _TYPES[given.kind] not in allowed:
+        # Half precision that a kernel doesn't take is cast to float32 around it.
+        if allowed and _TYPES[given.kind] not in allowed and not (given.kind == TensorProto.FLOAT16 and _FLOAT in allowed):
             return False
     return True
 

@@ -1,13 +1,23 @@
-"""One name for each node of an ONNX graph, since a file may leave them out or use one twice."""
+"""Names that an ONNX file may leave out, use twice or write in two ways."""
 
 from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnx import GraphProto
+    from onnx import GraphProto, ModelProto
 
 
 def node_names(graph: "GraphProto") -> list[str]:
     """A name for each node, in the file's order: its own, or that of its first result where it has none or shares it."""
     often = Counter(node.name for node in graph.node)
     return [node.name if node.name and often[node.name] == 1 else next(iter(node.output), "") for node in graph.node]
+
+
+def domain_of(name: str) -> str:
+    """The domain of an operator; ONNX's own has two names, one of them empty, which is the one used here."""
+    return "" if name == "ai.onnx" else name
+
+
+def versions_of(model: "ModelProto") -> dict[str, int]:
+    """The versions of the operator sets that a model uses, by domain."""
+    return {domain_of(item.domain): item.version for item in model.opset_import}

@@ -18,7 +18,7 @@ from onnx import helper, inliner
 
 from ..models.errors import BadInput
 from ..models.onnx_files import read_onnx
-from ..models.onnx_names import node_names
+from ..models.onnx_names import node_names, versions_of
 from ..models.spec import DTYPES, TensorSpec, Workload
 from .cost import FREE, Cost, CostTree, Count, OperatorCost
 from .onnx_formulas import rule_for
@@ -29,6 +29,8 @@ from .onnx_inputs import graph_inputs, specs_of
 FIXED = "constants"
 """The family of nodes that a runtime computes when it loads the file."""
 _SCOPES, _NAMESPACE = "pkg.torch.onnx.name_scopes", "namespace"
+_NAMED = 3
+"""Nodes that a note names."""
 _CONTROL = frozenset(("If", "Loop", "Scan"))
 _NO_PARAMETERS = {
     "BatchNormalization": frozenset((3, 4)),  # running statistics
@@ -71,7 +73,7 @@ def count_model(model: onnx.ModelProto, inputs: Mapping[str, Value]) -> OnnxCoun
     """Count a model on inputs whose shapes are known."""
     if model.functions:
         model = inliner.inline_local_functions(model)
-    walk = _Walk({item.domain: item.version for item in model.opset_import})
+    walk = _Walk(versions_of(model))
     known = dict(inputs)
     walk.graph(model.graph, known, turns=1, around=())
     first = next((value for value in inputs.values() if value.floating), None)
@@ -102,7 +104,7 @@ class _Walk:
     nodes: list[_Node] = field(default_factory=list)
     macs: dict[str, int] = field(default_factory=dict)
     norm_scales: int = 0
-    _remarks: list[str] = field(default_factory=list)
+    _unknown: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     _counted: set[tuple[str, ...]] = field(default_factory=set)
     _weights: dict[str, tuple[tuple[str, ...], int]] = field(default_factory=dict)
     _fixed: int = 0
@@ -114,6 +116,9 @@ class _Walk:
         for tensor in graph.initializer:
             known[tensor.name] = constant(tensor)
             self._weights[tensor.name] = ((*around, tensor.name), prod(tensor.dims))
+        for sparse in graph.sparse_initializer:
+            known[sparse.values.name] = Value(sparse.values.data_type, tuple(sparse.dims), fixed=True)
+            self._weights[sparse.values.name] = ((*around, sparse.values.name), prod(sparse.values.dims))
         total = FREE
         for name, node in zip(node_names(graph), graph.node, strict=True):
             call = call_of(node, known, self.versions)
@@ -139,6 +144,8 @@ class _Walk:
             cost = _times(found.formula(call), turns) if found else FREE
         except ShapeUnknownError:
             operator, family = f"{operator} (shape unknown)", ""
+        except (LookupError, ValueError):  # a file from anywhere: an attribute is missing, or two shapes don't fit
+            operator, family = f"{operator} (not understood)", ""
         self._add(name, node, OperatorCost(operator, family, turns, cost), around, call)
         return cost
 
@@ -147,7 +154,8 @@ class _Walk:
     ) -> None:
         modules, kinds = _modules(node)
         params, shared = self._params(node, call) if call else (0, 0)
-        leaf = re.split(r"[/.]", name)[-1] if not around and modules and not _metadata(node, _SCOPES) else name
+        told = bool(_metadata(node, _NAMESPACE) or _metadata(node, _SCOPES))
+        leaf = name if told or around else re.split(r"[/.]", name)[-1] or name
         path = (*modules, *around, leaf)
         self.nodes.append(_Node(path, kinds, node.op_type, cost, params, shared))
 
@@ -174,29 +182,31 @@ class _Walk:
         self, node: onnx.NodeProto, call: Call, known: dict[str, Value], turns: int, around: tuple[str, ...]
     ) -> tuple[Cost, Call]:
         """An If, Loop or Scan: what is inside, or the node as uncounted with what is known of it."""
-        name = around[-1]
         branches = _branches(call, known)
         if branches is None:
-            why = "condition" if node.op_type == "If" else "number of turns"
-            operator = OperatorCost(f"{node.op_type} ({why} unknown)", "", turns, FREE)
-            self._add(name, node, operator, around[:-1])
-            self._remarks.append(f"what is inside {node.op_type} {name!r} is uncounted: its {why} doesn't follow from the file")
-            return FREE, call
+            return self._given_up(node, "condition" if node.op_type == "If" else "number of turns", turns, around), call
         body, times, inside = branches
         before = len(self.nodes)
         cost = self.graph(body, inside, turns * times, around)
         outputs = _carried(node, body, inside, times)
         if outputs is None:
             del self.nodes[before:]
-            operator = OperatorCost(f"{node.op_type} (shape unknown)", "", turns, FREE)
-            self._add(name, node, operator, around[:-1])
-            self._remarks.append(f"what is inside {node.op_type} {name!r} is uncounted: its shapes change from turn to turn")
-            return FREE, call
+            return self._given_up(node, "shape", turns, around), call
         return cost, Call(call.operator, call.domain, call.version, call.inputs, outputs, call.attributes)
+
+    def _given_up(self, node: onnx.NodeProto, why: str, turns: int, around: tuple[str, ...]) -> Cost:
+        """A control node as uncounted."""
+        *outer, name = around
+        self._add(name, node, OperatorCost(f"{node.op_type} ({why} unknown)", "", turns, FREE), tuple(outer))
+        self._unknown.setdefault((node.op_type, why), []).append(name)
+        return FREE
 
     def notes(self) -> Iterator[str]:
         """What to say of the count."""
-        yield from self._remarks
+        for (operator, why), names in self._unknown.items():
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            named = f"{operator} {', '.join(names[:_NAMED])}{more}"
+            yield f"what is inside {named} is uncounted: the {why} doesn't follow from the file, or changes as it runs"
         if self._fixed:
             yield f"{self._fixed} nodes depend on constants alone: computed when the file is loaded, and free after that"
 
@@ -305,9 +315,7 @@ def _always(body: onnx.GraphProto, call: Call) -> bool:
     return result == handed or (bool(fixed) and bool(onnx.numpy_helper.to_array(fixed[0])))
 
 
-def _carried(
-    node: onnx.NodeProto, body: onnx.GraphProto, inside: Mapping[str, Value], times: int
-) -> tuple[Value, ...] | None:
+def _carried(node: onnx.NodeProto, body: onnx.GraphProto, inside: Mapping[str, Value], times: int) -> tuple[Value, ...] | None:
     """A control node's results from its body's; None where a value that is carried on changes its shape."""
     made = [inside.get(item.name, Value(onnx.TensorProto.FLOAT, None)) for item in body.output]
     if node.op_type == "If":

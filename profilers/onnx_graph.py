@@ -16,6 +16,8 @@ import onnx
 from onnx import TensorProto, defs, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
+from ..models.onnx_names import domain_of
+
 FLOATS = frozenset(
     getattr(TensorProto, name)
     for name in "FLOAT DOUBLE FLOAT16 BFLOAT16 FLOAT8E4M3FN FLOAT8E4M3FNUZ FLOAT8E5M2 FLOAT8E5M2FNUZ FLOAT4E2M1".split()
@@ -149,7 +151,7 @@ def call_of(node: onnx.NodeProto, known: Mapping[str, Value], versions: Mapping[
     """
     inputs = tuple(known.get(name) for name in node.input)
     attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-    domain = "" if node.domain == "ai.onnx" else node.domain
+    domain = domain_of(node.domain)
     outputs = _results(node, domain, inputs, attributes, versions)
     named = [value for name, value in zip(node.input, inputs, strict=True) if name]
     if named and node.op_type not in _RANDOM and all(value is not None and value.fixed for value in named):
@@ -199,21 +201,14 @@ def _computed(
     """The results' values, where they are small and follow from what is known."""
     if domain or node.op_type not in _COMPUTED:
         return None
-    first = inputs[0] if inputs else None
     if node.op_type in ("Shape", "Size"):
-        if first is None or first.dims is None:
-            return None
-        sizes = np.array(first.dims[attributes.get("start", 0) : attributes.get("end")], np.int64)
-        content = sizes if node.op_type == "Shape" else np.array(first.size, np.int64)
-        return (Value(TensorProto.INT64, content.shape, content),)
-    feeds = {}
-    for name, value in zip(node.input, inputs, strict=True):
-        if name:
-            if value is None or value.content is None:
-                return None
-            feeds[name] = value.content
+        return _measured(node.op_type, inputs[0], attributes)
+    feeds = {name: value.content for name, value in zip(node.input, inputs, strict=True) if name and value is not None}
+    given = {name: content for name, content in feeds.items() if content is not None}
+    if len(given) < len({name for name in node.input if name}):
+        return None
     try:
-        found = _evaluated(node, feeds, versions.get("", defs.onnx_opset_version()))
+        found = _evaluated(node, given, versions.get("", defs.onnx_opset_version()))
     except Exception:  # noqa: BLE001 - whatever it dislikes, the type is still to be had
         return None
     if any(item.size > _SMALL for item in found):
@@ -221,8 +216,18 @@ def _computed(
     return tuple(Value(helper.np_dtype_to_tensor_dtype(item.dtype), item.shape, item) for item in found)
 
 
+def _measured(operator: str, value: Value | None, attributes: Mapping[str, Any]) -> tuple[Value, ...] | None:
+    if value is None or value.dims is None:
+        return None
+    sizes = np.array(value.dims[attributes.get("start", 0) : attributes.get("end")], np.int64)
+    content = sizes if operator == "Shape" else np.array(value.size, np.int64)
+    return (Value(TensorProto.INT64, content.shape, content),)
+
+
 def _evaluated(node: onnx.NodeProto, feeds: dict[str, np.ndarray], version: int) -> list[np.ndarray]:
-    given = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for name, v in feeds.items()]
+    given = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for name, v in feeds.items()
+    ]
     wanted = [onnx.ValueInfoProto(name=name) for name in node.output]
     graph = helper.make_graph([node], "one", given, wanted)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)])

@@ -28,21 +28,24 @@ def graph_inputs(path: Path, graph: onnx.GraphProto, workload: Workload) -> dict
     described = {item.name: item.type for item in graph.input if item.name not in constants}
     given = _by_name(path, list(described), workload.inputs)
     shapes = {name: _described(path, name, kind) for name, kind in described.items()}
+    asked = {
+        (name, place): _asked(path, name, shape, place, given.get(name), workload.batch)
+        for name, shape in shapes.items()
+        for place in range(len(shape))
+    }
     sizes: dict[str, int] = {}
-    for name, shape in shapes.items():
-        for place, size in enumerate(shape):
-            if (asked := _asked(path, name, shape, place, given.get(name), workload.batch)) and isinstance(size, str) and size:
-                if sizes.setdefault(size, asked) != asked:
-                    what = f"{size!r} of {str(path)!r} can't be {sizes[size]} and {asked}"
-                    raise BadInput(what, "dimensions with one name have one size")
+    for (name, place), size in asked.items():
+        called = shapes[name][place]
+        if size and isinstance(called, str) and called and sizes.setdefault(called, size) != size:
+            what = f"{called!r} of {str(path)!r} can't be {sizes[called]} and {size}"
+            raise BadInput(what, "dimensions with one name have one size")
     values = {}
     for name, shape in shapes.items():
         filled = []
-        for place, size in enumerate(shape):
-            asked = _asked(path, name, shape, place, given.get(name), workload.batch)
-            known = size if isinstance(size, int) else asked or sizes.get(size, 0)
+        for place, wanted in enumerate(shape):
+            known = wanted if isinstance(wanted, int) else asked[name, place] or sizes.get(wanted, 0)
             if not known:
-                raise BadInput(_open(path, name, place, size), _example(name, shape, place))
+                raise BadInput(_open(path, name, place, wanted), _example(name, shape, place))
             filled.append(known)
         values[name] = Value(described[name].tensor_type.elem_type, tuple(filled))
     return values
@@ -72,7 +75,9 @@ def _by_name(path: Path, names: Sequence[str], inputs: Sequence[TensorSpec]) -> 
 def _described(path: Path, name: str, kind: onnx.TypeProto) -> Described:
     tensor = kind.tensor_type
     if not kind.HasField("tensor_type") or tensor.elem_type == _STRING or not tensor.HasField("shape"):
-        raise BadInput(f"input {name!r} of {str(path)!r} is no tensor of numbers with a rank", "count another form of the model")
+        raise BadInput(
+            f"input {name!r} of {str(path)!r} is no tensor of numbers with a rank", "count another form of the model"
+        )
     return [item.dim_value if item.HasField("dim_value") else item.dim_param for item in tensor.shape.dim]
 
 

@@ -170,7 +170,7 @@ def test_open_dimensions_are_filled_and_shared_by_their_names(words: tuple[nn.Mo
     found = count(model, TensorSpec((3, 9), "int64"))
     assert found.workload.inputs[0].shape == (3, 9)
     assert found.count.totals.macs == mixbench.count_call(module, torch.zeros(3, 9, dtype=torch.int64)).totals.macs
-    with pytest.raises(BadInput, match="dimension 1, 'length', of input 'ids' of 'net.onnx' is open"):
+    with pytest.raises(BadInput, match=r"dimension 1, 'length', of input 'ids' of 'net\.onnx' is open"):
         count(model, batch=3)
 
 
@@ -199,7 +199,6 @@ def test_ghostnetv2_costs_in_onnx_exactly_what_it_costs_in_torch() -> None:
     module = mixbench.build("ghostnetv2", device="cpu").module.eval()
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):  # else the exporter leaves out the biases, which are zero
-            nn.init.normal_(norm.running_mean, 0.0, 0.1)
             nn.init.normal_(norm.bias, 0.0, 0.1)
     folded, x = reparameterise(module), torch.randn(1, 3, 224, 224)
     ours, theirs = count(exported(folded, x)).count, mixbench.count_call(folded, x)
@@ -249,7 +248,8 @@ CASES = [
     ("(float[2,8,1] x) => (float[2,5,2] y) {y = DFT<onesided = 1>(x)}", Cost(0, 2 * 60, 0)),
     ("(float[2,8,2] x) => (float[2,8,2] y) {y = DFT(x)}", Cost(0, 2 * 120, 0)),
     ("(float[5,3] x, int64[2] i) => (float[2,3] y) {y = Gather(x, i)}", Cost()),
-    ("(float[5,3] x, int64[2,1] i, float[2,3] u) => (float[5,3] y) {y = ScatterND<reduction = \"add\">(x, i, u)}", Cost(0, 0, 6)),
+    ("(float[5,3] x, int64[2,1] i, float[2,3] u) => (float[5,3] y) {y = ScatterND<reduction = \"add\">(x, i, u)}",
+     Cost(0, 0, 6)),
 ]  # fmt: skip
 
 
@@ -273,7 +273,7 @@ FUSED = [
         Cost(2 * 5 * 8 * 24, 0, 240, 240) + Cost(100 * 8, 0, 2 * 2 * 10 * 4 + 100 * 5, 100 + 80),
     ),
     (
-        "(float[2,5,8] q, float[2,7,8] k, float[2,7,6] v) => (y) {y = com.microsoft.MultiHeadAttention<num_heads = 2>(q, k, v)}",
+        "(float[2,5,8] q, float[2,7,8] k, float[2,7,6] v) => (y){y = com.microsoft.MultiHeadAttention<num_heads = 2>(q, k, v)}",
         Cost(140 * (4 + 3), 0, 2 * 2 * 12 * 4 + 140 * 5, 140 + 2 * 2 * 5 * 3),
     ),
 ]
@@ -308,6 +308,14 @@ def test_an_operator_without_a_rule_is_named_and_never_a_silent_zero() -> None:
     assert found.coverage == 0.0
 
 
+def test_a_node_that_makes_no_sense_is_uncounted_and_no_traceback() -> None:
+    graph = '(float[2,3] x) => (y) {a = Einsum<equation = "ijk->i">(x) b = MaxPool(x) y = Gemm(x)}'
+    found = counted(f"agraph {graph}").count
+    assert {item.operator for item in found.uncounted} == {
+        "Einsum (not understood)", "MaxPool (not understood)", "Gemm (shape unknown)",
+    }  # fmt: skip
+
+
 def test_what_depends_on_constants_alone_is_free_and_noted() -> None:
     graph = """(float[2,3] x) => (float[2,3] y) <float[3] a = {1, 2, 3}> {b = Exp(a) y = Mul(x, b)}"""
     found = counted(f"agraph {graph}").count
@@ -330,7 +338,7 @@ def test_a_loop_whose_turns_are_unknown_is_listed() -> None:
     graph = "(float[2,2] x, int64 n) => (float[2,2] y) {y = Loop<" + BODY + ">(n, , x)}"
     found = counted(f"agraph {graph}").count
     assert [item.operator for item in found.uncounted] == ["Loop (number of turns unknown)"]
-    assert "'y'" in found.notes[0]
+    assert found.notes[0].startswith("what is inside Loop y is uncounted: the number of turns")
 
 
 def test_a_scan_costs_its_body_for_each_row() -> None:
@@ -364,7 +372,8 @@ def test_shared_weights_are_counted_once() -> None:
 
 
 def test_quantised_weights_are_parameters_and_sizes_are_not() -> None:
-    graph = """(float[1,4] x) => (float[2,4] y) <int8[4,2] w = {1,1,1,1,1,1,1,1}, float s = {0.5}, int8 z = {0}, int64[2] to = {2,4}>
+    graph = """(float[1,4] x) => (float[2,2] y)
+    <int8[4,2] w = {1,1,1,1,1,1,1,1}, float s = {0.5}, int8 z = {0}, int64[2] to = {2,2}>
     {d = DequantizeLinear(w, s, z) m = MatMul(x, d) y = Expand(x, to)}"""
     assert counted(f"agraph {graph}").count.params == 8
 
@@ -425,7 +434,9 @@ def test_a_fixed_dimension_is_not_to_be_changed(tmp_path: Path) -> None:
 
 def test_the_command_counts_a_file_in_the_record_of_every_model(tmp_path: Path) -> None:
     path = save(tmp_path, "(float[2,3] x, float[3,4] w) => (float[2,4] y) {y = MatMul(x, w)}")
-    program = "import sys; from mixbench.cli.app import main; code = main(sys.argv[1:]); sys.exit(code or ('torch' in sys.modules))"
+    program = (
+        "import sys; from mixbench.cli.app import main; code = main(sys.argv[1:]); sys.exit(code or ('torch' in sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", program, "flops", str(path), "--json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr  # and torch has stayed out
     result = json.loads(done.stdout)["models"][0]

@@ -6,7 +6,6 @@ import warnings
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -22,7 +21,6 @@ from rich.console import Console
 from mixbench.cli.portability import portability_of
 from mixbench.cli.views import portability_view
 from mixbench.export.portability import RuntimeReport, report
-from mixbench.export.portability import report as _package_report
 from mixbench.export.portability.base import find, names
 from mixbench.export.portability.caveats import _find, sentences
 from mixbench.export.portability.graph import nodes_of
@@ -143,7 +141,7 @@ def test_a_rewrite_that_mends_an_operator_is_named(monkeypatch: pytest.MonkeyPat
     module = sys.modules["mixbench.export.portability.report"]
     monkeypatch.setattr(module, "mending", lambda: {"HardSigmoid": "hardsigmoid"})
     text = "(float[1,3] x) => (float[1,3] y) {a = Relu(x) b = HardSigmoid(a) c = Erf(b) y = Relu(c)}"
-    found = {item.runtime: item for item in _package_report(graph(text), {})}["nnapi"]
+    found = {item.runtime: item for item in report(graph(text), {})}["nnapi"]
     assert {item.operator: item.rewrite for item in found.breakers} == {"HardSigmoid": "hardsigmoid", "Erf": ""}
     assert (found.partitions, found.partitions_if_rewritten) == (2, 2)  # Erf still stands between
 
@@ -198,7 +196,7 @@ REASONS = [
     ),
     ("coreml_neuralnetwork", "(float[2,3] x) => (y) {y = Shape<start = 1>(x)}", "it has start"),
     ("coreml_neuralnetwork", "(float[2,3] x, int64[1] a) => (y) {y = Slice(x, a, a)}", "its range is computed"),
-    ("coreml_neuralnetwork", "(float[1,2,3,3] x) => (y) <float[3] s = {1,1,1}> {y = PRelu(x, s)}", "its slope has the shape [3]"),
+    ("coreml_neuralnetwork", "(float[1,2,3,3] x) => (y) <float[3] s = {1,1,1}> {y = PRelu(x, s)}", "has the shape [3]"),
     ("coreml_mlprogram", "(float[2,3] x) => (y) {y = ArgMax(x)}", ""),
     ("coreml_mlprogram", "(float[2,3] x) => (y) {y = Neg(x)}", "not among its operators"),
     ("coreml_mlprogram", "(int64[2] x) => (y) {y = Pow(x, x)}", "input 0 is INT64, not float32"),
@@ -218,7 +216,9 @@ REASONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("runtime", "text", "expected"), REASONS, ids=[f"{r}-{t[t.rindex('{'):][:30]}" for r, t, _ in REASONS])
+@pytest.mark.parametrize(
+    ("runtime", "text", "expected"), REASONS, ids=[f"{r}-{t[t.rindex('{') :][:30]}" for r, t, _ in REASONS]
+)
 def test_a_remark_of_a_table_is_checked(runtime: str, text: str, expected: str) -> None:
     found = reason(graph(text), runtime)
     assert (expected in found) if expected else (found == "")
@@ -328,7 +328,7 @@ def test_unused_weights_beside_the_file_are_not_read(tmp_path: Path) -> None:
     assert all(item.whole for item in portability_of(path).runtimes)
 
 
-def _ghostnetv2(**settings: Any) -> onnx.ModelProto:
+def _ghostnetv2() -> onnx.ModelProto:
     import torch
 
     import mixbench

@@ -99,7 +99,8 @@ def _totals(result: ModelResult) -> "Table":
         _row(table, "forward MACs", result.forward.macs, _about(result.forward.macs), "")
         _row(table, "backward MACs", result.backward.macs, _about(result.backward.macs), "as executed")
     seen = result.coverage
-    words = f"{seen.covered_calls:,} of {seen.calls:,} calls have a rule, on {result.device}"
+    where = "from the file's graph" if result.device == "onnx" else f"on {result.device}"
+    words = f"{seen.covered_calls:,} of {seen.calls:,} calls have a rule, {where}"
     _row(table, "coverage", _percent(result), "", words)
     return table
 

@@ -55,9 +55,8 @@ def _verdict(report: RuntimeReport) -> str:
 def _lines(report: RuntimeReport) -> Iterator[str]:
     for item in report.breakers[:_SHOWN]:
         yield f"{report.title}: {item.operator}, {_where(item)}: {item.reason}; {_remedy(item)}"
-    if more := len(report.breakers) - _SHOWN:
-        if more > 0:
-            yield f"{report.title}: and {more} more, which --json lists"
+    if (more := len(report.breakers) - _SHOWN) > 0:
+        yield f"{report.title}: and {more} more, which --json lists"
     if report.partitions_if_rewritten != report.partitions:
         yield f"{report.title}: with these rewrites {_parts(report.partitions_if_rewritten)}, if it takes what they make"
 
@@ -70,7 +69,7 @@ def _where(item: Breaker) -> str:
 
 def _remedy(item: Breaker) -> str:
     without = f"{_parts(item.partitions_if_mended)} without it"
-    return f"{without}, and the rewrite {item.rewrite} does away with it" if item.rewrite else without
+    return f"{without}; rewrite: {item.rewrite}" if item.rewrite else without
 
 
 def _parts(count: int) -> str:

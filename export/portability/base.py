@@ -1,4 +1,4 @@
-"""A `Runtime`: whose table says what it takes, and what else it asks of a graph. One file each in ``runtimes/``, found by name."""
+"""A `Runtime`: whose table says what it takes, and what else it asks of a graph. One file each in ``runtimes/``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -83,7 +83,9 @@ def _rank(*ranks: int) -> Check:
         given = node.input(0)
         rank = given.rank if given is not None else -1
         allowed = " or ".join(map(str, ranks))
-        return "" if rank in ranks else f"its input has {'an unknown rank' if rank < 0 else f'{rank} dimensions'}, not {allowed}"
+        return (
+            "" if rank in ranks else f"its input has {'an unknown rank' if rank < 0 else f'{rank} dimensions'}, not {allowed}"
+        )
 
     return check
 

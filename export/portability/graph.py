@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, inliner, numpy_helper, shape_inference
 
-from ...models.onnx_names import node_names
+from ...models.onnx_names import domain_of, node_names, versions_of
 
 _READ = 2**16
 """Elements up to which a constant may hold sizes or indices that somebody asks for."""
@@ -87,7 +87,7 @@ def nodes_of(model: onnx.ModelProto) -> list[Node]:
     if model.functions:
         model = inliner.inline_local_functions(model)
     model = shape_inference.infer_shapes(model, data_prop=True)
-    versions = {item.domain: item.version for item in model.opset_import}
+    versions = versions_of(model)
     graph = model.graph
     known = {item.name: _described(item.type) for item in (*graph.input, *graph.value_info, *graph.output)}
     known |= {tensor.name: _constant(tensor) for tensor in graph.initializer}
@@ -97,7 +97,7 @@ def nodes_of(model: onnx.ModelProto) -> list[Node]:
     for name, node in zip(node_names(graph), graph.node, strict=True):
         reads = [aliases.get(item, item) for item in node.input]
         inputs = tuple(known.get(item, UNKNOWN) if item else None for item in reads)
-        domain = "" if node.domain == "ai.onnx" else node.domain
+        domain = domain_of(node.domain)
         attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         if node.op_type == "Identity" and not domain:
             aliases[node.output[0]] = reads[0]
@@ -153,4 +153,3 @@ def _captured(node: onnx.NodeProto) -> Iterator[str]:
         for inside in graph.node:
             yield from inside.input
             yield from _captured(inside)
-

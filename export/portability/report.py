@@ -34,7 +34,9 @@ def _one(name: str, nodes: list[Node], macs: Mapping[str, int], rewrites: Mappin
     reads = [node.reads for node in nodes]
     work = [macs.get(node.name, 0) for node in nodes]
     unchecked = {
-        f"{node.full_name}: {sentence}": None for node, (_, remarks) in zip(nodes, verdicts, strict=True) for sentence in remarks
+        f"{node.full_name}: {sentence}": None
+        for node, (_, remarks) in zip(nodes, verdicts, strict=True)
+        for sentence in remarks
     }
 
     def parts(also: set[int]) -> int:

@@ -1,4 +1,4 @@
-"""Matrix products. A bias or an added matrix goes into the elementwise bucket; the scales of a Gemm are left out, as for torch."""
+"""Matrix products. A bias or an added matrix is elementwise; the scales of a Gemm are left out, as for PyTorch."""
 
 from math import prod
 

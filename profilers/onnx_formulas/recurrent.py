@@ -20,6 +20,4 @@ def layer(call: Call) -> Cost:
     turns = prod(x.shape[:2]) * directions
     biases = 2 * gates if call.optional(3) is not None else 0
     elementwise = biases + (_SUMMED_GATES[call.operator] + _STEPS[call.operator]) * hidden
-    return Cost(
-        turns * gates * (w.shape[-1] + hidden), elementwise_flops=turns * elementwise, activations=2 * turns * gates
-    )
+    return Cost(turns * gates * (w.shape[-1] + hidden), elementwise_flops=turns * elementwise, activations=2 * turns * gates)

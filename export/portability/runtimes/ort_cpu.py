@@ -44,7 +44,7 @@ def support(node: Node) -> tuple[str, list[str]]:
     fitting = [types for span, types in kernels if schema is None or _is_for(version, *span)]
     if any(_fits(node, schema, types) for types in fitting):
         return "", []
-    if schema is not None and (schema.has_function or schema.has_context_dependent_function):
+    if any(getattr(schema, name, False) for name in ("has_function", "has_context_dependent_function")):
         return "", []
     if fitting:
         return "no kernel for its types", []

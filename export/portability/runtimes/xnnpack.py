@@ -10,7 +10,7 @@ RUNTIME = Runtime(
     table=lambda: documented("xnnpack"),
     fused_after=(("Relu", _BEFORE), ("Clip", _BEFORE)),
     notes=(
-        "both sides run on the CPU: a break costs a change of layout, not a transfer. Not in ONNX Runtime's Python wheel, but in "
-        "its packages for Android and iOS",
+        "both sides run on the CPU: a break costs a change of layout, not a transfer",
+        "not in ONNX Runtime's Python wheel, but in its packages for Android and iOS",
     ),
 )

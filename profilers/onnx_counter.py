@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 from onnx import helper, inliner
 
-from ..models.errors import BadInput
+from ..models.errors import BadInput, first_line
 from ..models.onnx_files import read_onnx
 from ..models.onnx_names import node_names, versions_of
 from ..models.spec import DTYPES, TensorSpec, Workload
@@ -72,7 +72,11 @@ def count_onnx(path: Path, workload: Workload | None = None) -> OnnxCount:
 def count_model(model: onnx.ModelProto, inputs: Mapping[str, Value]) -> OnnxCount:
     """Count a model on inputs whose shapes are known."""
     if model.functions:
-        model = inliner.inline_local_functions(model)
+        try:
+            model = inliner.inline_local_functions(model)
+        except Exception as error:
+            what = f"the functions of the ONNX file are broken: {first_line(error)}"
+            raise BadInput(what, "export or download it again") from error
     walk = _Walk(versions_of(model))
     known = dict(inputs)
     walk.graph(model.graph, known, turns=1, around=())
@@ -182,13 +186,16 @@ class _Walk:
         self, node: onnx.NodeProto, call: Call, known: dict[str, Value], turns: int, around: tuple[str, ...]
     ) -> tuple[Cost, Call]:
         """An If, Loop or Scan: what is inside, or the node as uncounted with what is known of it."""
-        branches = _branches(call, known)
-        if branches is None:
-            return self._given_up(node, "condition" if node.op_type == "If" else "number of turns", turns, around), call
-        body, times, inside = branches
         before = len(self.nodes)
-        cost = self.graph(body, inside, turns * times, around)
-        outputs = _carried(node, body, inside, times)
+        try:
+            branches = _branches(call, known)
+            if branches is None:
+                return self._given_up(node, "condition" if node.op_type == "If" else "number of turns", turns, around), call
+            body, times, inside = branches
+            cost = self.graph(body, inside, turns * times, around)
+            outputs = _carried(node, body, inside, times)
+        except (LookupError, ValueError):  # its own graph is missing, or does not fit it
+            outputs = None
         if outputs is None:
             del self.nodes[before:]
             return self._given_up(node, "shape", turns, around), call
@@ -268,7 +275,7 @@ def _branches(call: Call, known: Mapping[str, Value]) -> tuple[onnx.GraphProto, 
         chosen = call.optional(0)
         if chosen is None or chosen.content is None:
             return None
-        return call.attributes["then_branch" if bool(chosen.content) else "else_branch"], 1, inside
+        return call.attributes["then_branch" if bool(chosen.content.item()) else "else_branch"], 1, inside
     body: onnx.GraphProto = call.attributes["body"]
     if call.operator == "Scan":
         scans = int(call.attributes["num_scan_inputs"])
@@ -290,7 +297,7 @@ def _branches(call: Call, known: Mapping[str, Value]) -> tuple[onnx.GraphProto, 
         most = call.optional(0)
         if most is None or most.content is None or not _always(body, call):
             return None
-        times = int(most.content)
+        times = int(most.content.item())
         given = [Value(onnx.TensorProto.INT64, ()), Value(onnx.TensorProto.BOOL, ()), *call.inputs[2:]]
     for item, value in zip(body.input, given, strict=False):
         # A value that is carried on is another one at the next turn.
@@ -301,7 +308,7 @@ def _branches(call: Call, known: Mapping[str, Value]) -> tuple[onnx.GraphProto, 
 def _always(body: onnx.GraphProto, call: Call) -> bool:
     """Whether a Loop goes on until its number of turns is reached: its condition is missing, or true and handed on as it is."""
     start = call.optional(1)
-    if start is not None and (start.content is None or not bool(start.content)):
+    if start is not None and (start.content is None or not bool(start.content.item())):
         return False
     handed = body.input[1].name
     result = body.output[0].name
@@ -310,9 +317,9 @@ def _always(body: onnx.GraphProto, call: Call) -> bool:
             if node.op_type == "Identity" and node.input[0] == handed:
                 return True
             values = [helper.get_attribute_value(item) for item in node.attribute if item.name == "value"]
-            return node.op_type == "Constant" and bool(values) and bool(onnx.numpy_helper.to_array(values[0]))
+            return node.op_type == "Constant" and bool(values) and bool(onnx.numpy_helper.to_array(values[0]).item())
     fixed = [tensor for tensor in body.initializer if tensor.name == result]
-    return result == handed or (bool(fixed) and bool(onnx.numpy_helper.to_array(fixed[0])))
+    return result == handed or (bool(fixed) and bool(onnx.numpy_helper.to_array(fixed[0]).item()))
 
 
 def _carried(node: onnx.NodeProto, body: onnx.GraphProto, inside: Mapping[str, Value], times: int) -> tuple[Value, ...] | None:

@@ -129,7 +129,10 @@ class Call:
 def constant(tensor: TensorProto) -> Value:
     """A constant of the file; only a small one that lies in the file itself is read."""
     inside = tensor.data_location != TensorProto.EXTERNAL
-    content = numpy_helper.to_array(tensor) if inside and prod(tensor.dims) <= _SMALL else None
+    try:
+        content = numpy_helper.to_array(tensor) if inside and prod(tensor.dims) <= _SMALL else None
+    except (TypeError, ValueError):  # fewer bytes than it says, or of a type that nobody knows
+        content = None
     return Value(tensor.data_type, tuple(tensor.dims), content, fixed=True)
 
 

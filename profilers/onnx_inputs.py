@@ -10,7 +10,7 @@ from ..models.errors import BadInput
 from ..models.spec import TensorSpec, Workload
 from .onnx_graph import Value
 
-_STRING = onnx.TensorProto.STRING
+_NO_NUMBERS = (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING)
 Described = Sequence[int | str]
 """A shape whose open dimensions are names, empty where the file has none."""
 
@@ -74,11 +74,14 @@ def _by_name(path: Path, names: Sequence[str], inputs: Sequence[TensorSpec]) -> 
 
 def _described(path: Path, name: str, kind: onnx.TypeProto) -> Described:
     tensor = kind.tensor_type
-    if not kind.HasField("tensor_type") or tensor.elem_type == _STRING or not tensor.HasField("shape"):
+    known = tensor.elem_type in onnx.TensorProto.DataType.values() and tensor.elem_type not in _NO_NUMBERS
+    if not kind.HasField("tensor_type") or not known or not tensor.HasField("shape"):
         raise BadInput(
             f"input {name!r} of {str(path)!r} is no tensor of numbers with a rank", "count another form of the model"
         )
-    return [item.dim_value if item.HasField("dim_value") else item.dim_param for item in tensor.shape.dim]
+    return [
+        item.dim_value if item.HasField("dim_value") and item.dim_value >= 0 else item.dim_param for item in tensor.shape.dim
+    ]
 
 
 def _asked(path: Path, name: str, shape: Described, place: int, spec: TensorSpec | None, batch: int | None) -> int:

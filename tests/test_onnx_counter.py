@@ -341,6 +341,13 @@ def test_a_loop_whose_turns_are_unknown_is_listed() -> None:
     assert found.notes[0].startswith("what is inside Loop y is uncounted: the number of turns")
 
 
+def test_a_loop_whose_values_change_their_shape_is_listed() -> None:
+    body = "body = b (int64 i, bool c, float[2,2] s) => (bool d, float[4,2] t) {d = Identity(c) t = Concat<axis = 0>(s, s)}"
+    graph = "(float[2,2] x) => (float[N,2] y) <int64 n = {3}> {y = Loop<" + body + ">(n, , x)}"
+    found = counted(f"agraph {graph}").count
+    assert [item.operator for item in found.operators] == ["Loop (shape unknown)"]
+
+
 def test_a_scan_costs_its_body_for_each_row() -> None:
     body = "body = inner (float[4] s, float[4] r) => (float[4] t, float[4] o) {t = Add(s, r) o = Relu(t)}"
     graph = "(float[4] s, float[7,4] x) => (float[4] t, float[7,4] y) {t, y = Scan<num_scan_inputs = 1, " + body + ">(s, x)}"

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, inliner, numpy_helper, shape_inference
 
+from ...models.errors import BadInput, first_line
 from ...models.onnx_names import domain_of, node_names, versions_of
 
 _READ = 2**16
@@ -83,10 +84,17 @@ class Node:
 
 
 def nodes_of(model: onnx.ModelProto) -> list[Node]:
-    """The nodes of a model that run, in an order in which each comes after those that it reads."""
-    if model.functions:
-        model = inliner.inline_local_functions(model)
-    model = shape_inference.infer_shapes(model, data_prop=True)
+    """The nodes of a model that run, in an order in which each comes after those that it reads.
+
+    Raises:
+        BadInput: when the model is broken.
+    """
+    try:
+        if model.functions:
+            model = inliner.inline_local_functions(model)
+        model = shape_inference.infer_shapes(model, data_prop=True)
+    except Exception as error:  # onnx has no class for what it can't read
+        raise BadInput(f"the ONNX graph is broken: {first_line(error)}", "export or download it again") from error
     versions = versions_of(model)
     graph = model.graph
     known = {item.name: _described(item.type) for item in (*graph.input, *graph.value_info, *graph.output)}
@@ -128,7 +136,10 @@ def _described(kind: onnx.TypeProto) -> Tensor:
 
 def _constant(tensor: onnx.TensorProto) -> Tensor:
     beside = tensor.data_location == onnx.TensorProto.EXTERNAL
-    value = None if beside or prod(tensor.dims) > _READ else numpy_helper.to_array(tensor)
+    try:
+        value = None if beside or prod(tensor.dims) > _READ else numpy_helper.to_array(tensor)
+    except (TypeError, ValueError):  # fewer bytes than it says, or of a type that nobody knows
+        value = None
     return Tensor(tensor.data_type, tuple(tensor.dims), constant=True, value=value)
 
 

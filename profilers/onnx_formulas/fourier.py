@@ -17,7 +17,7 @@ def dft(call: Call) -> Cost:
     x, out = call.input(0), call.out
     axis = _axis(call)
     length = call.optional(1)
-    asked = int(length.content) if length is not None and length.content is not None else 0
+    asked = int(length.content.item()) if length is not None and length.content is not None else 0
     backward = bool(call.attributes.get("inverse")) and bool(call.attributes.get("onesided"))
     real = out if backward else x
     points = asked or max(x.shape[axis], out.shape[axis])
@@ -35,4 +35,4 @@ def _axis(call: Call) -> int:
         return -2
     if given.content is None:
         raise ShapeUnknownError
-    return int(given.content)
+    return int(given.content.item())

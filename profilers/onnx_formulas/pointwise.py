@@ -45,5 +45,5 @@ def quantised_softmax(call: Call) -> Cost:
 def dropout(call: Call) -> Cost:
     """Nothing in inference; in training masking and scaling."""
     training = call.optional(2)
-    on = training is not None and training.content is not None and bool(training.content)
+    on = training is not None and training.content is not None and bool(training.content.item())
     return per_element(2, call.input(0)) if on else FREE

@@ -35,6 +35,7 @@ MICROSOFT = "com.microsoft"
 _LIKE: dict[str, tuple[str, tuple[int, ...]]] = {
     "FusedConv": ("Conv", (0, 1)),
     "FusedGemm": ("Gemm", (0, 1)),
+    "QLinearConv": ("QLinearConv", tuple(range(9))),
     "DynamicQuantizeMatMul": ("MatMul", (0, 1)),
     "BiasGelu": ("Add", (0, 1)),
     "QLinearAdd": ("Add", (0, 3)),
@@ -263,20 +264,28 @@ def _fused(
     node: onnx.NodeProto, inputs: Sequence[Value | None], attributes: Mapping[str, Any], versions: Mapping[str, int]
 ) -> tuple[Value, ...]:
     """Results of ONNX Runtime's own operators; but for the first they are statistics or copies of it."""
-    first = _SHAPES[node.op_type](inputs, attributes) if node.op_type in _SHAPES else _alike(node, inputs, versions)
+    try:
+        first = _SHAPES[node.op_type](inputs, attributes) if node.op_type in _SHAPES else _alike(node, inputs, versions)
+    except (LookupError, ValueError):  # an input or attribute is missing, or two shapes don't fit
+        first = _nothing(inputs)
     return tuple(first if index == 0 else _nothing(inputs) for index in range(len(node.output)))
 
 
 def _alike(node: onnx.NodeProto, inputs: Sequence[Value | None], versions: Mapping[str, int]) -> Value:
-    if node.op_type not in _LIKE or any(item.name == "channels_last" and item.i for item in node.attribute):
+    if node.op_type not in _LIKE:
         return _nothing(inputs)
     operator, kept = _LIKE[node.op_type]
     given = {f"i{index}": inputs[index] for index in kept if index < len(inputs)}
+    last = any(item.name == "channels_last" and item.i for item in node.attribute)
+    x = inputs[0]
+    if last and x is not None and x.dims:
+        given["i0"] = replace(x, dims=(x.dims[0], x.dims[-1], *x.dims[1:-1]))
     other = helper.make_node(operator, list(given), ["out"])
     accepted = set(defs.get_schema(operator, versions.get("", 1), "").attributes)
     other.attribute.extend(item for item in node.attribute if item.name in accepted)
     types = _inferred(other, "", given, versions)
-    return described(types["out"]) if "out" in types else _nothing(inputs)
+    made = described(types["out"]) if "out" in types else _nothing(inputs)
+    return replace(made, dims=(made.dims[0], *made.dims[2:], made.dims[1])) if last and made.dims else made
 
 
 def _matmul_shape(inputs: Sequence[Value | None], attributes: Mapping[str, Any]) -> Value:
@@ -289,6 +298,16 @@ def _matmul_shape(inputs: Sequence[Value | None], attributes: Mapping[str, Any])
     rows = a.dims[-1 if attributes.get("transA") else -2]
     columns = b.dims[-2 if attributes.get("transB") else -1]
     return Value(a.kind, (*np.broadcast_shapes(a.dims[:-2], b.dims[:-2]), rows, columns))
+
+
+def _qgemm_shape(inputs: Sequence[Value | None], attributes: Mapping[str, Any]) -> Value:
+    """QGemm: integers, which ONNX's Gemm is not for; floating point numbers if the result has no scale."""
+    a, b = inputs[0], inputs[3]
+    if a is None or b is None or a.dims is None or b.dims is None:
+        return _nothing(inputs)
+    rows, columns = a.dims[1 if attributes.get("transA") else 0], b.dims[0 if attributes.get("transB") else 1]
+    scaled = len(inputs) > 7 and inputs[7] is not None
+    return Value(a.kind if scaled else TensorProto.FLOAT, (rows, columns))
 
 
 def _attention_shape(inputs: Sequence[Value | None], attributes: Mapping[str, Any]) -> Value:
@@ -308,6 +327,7 @@ def _nbits_shape(inputs: Sequence[Value | None], attributes: Mapping[str, Any]) 
 
 _SHAPES: dict[str, Callable[[Sequence[Value | None], Mapping[str, Any]], Value]] = {
     "FusedMatMul": _matmul_shape,
+    "QGemm": _qgemm_shape,
     "Attention": _attention_shape,
     "MatMulNBits": _nbits_shape,
 }

@@ -232,6 +232,11 @@ def test_a_node_that_makes_no_sense_is_uncounted_and_no_traceback() -> None:
     }  # fmt: skip
 
 
+def test_a_fused_node_that_makes_no_sense_is_uncounted_too() -> None:
+    graph = "(float[2,3] x) => (y) {a = com.microsoft.FusedMatMul(x) b = com.microsoft.MatMulNBits(x, x) y = Relu(b)}"
+    assert counted(f"agraph {graph}", more=', "com.microsoft" : 1').count.coverage == 0.0
+
+
 def test_what_depends_on_constants_alone_is_free_and_noted() -> None:
     graph = """(float[2,3] x) => (float[2,3] y) <float[3] a = {1, 2, 3}> {b = Exp(a) y = Mul(x, b)}"""
     found = counted(f"agraph {graph}").count

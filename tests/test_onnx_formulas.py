@@ -72,6 +72,16 @@ def test_an_operator_costs_what_is_derived_by_hand(graph: str, expected: Cost) -
 
 FUSED = [
     (
+        "(uint8[1,4,4,2] x, float s, uint8 z, uint8[3,2,3,3] w) => (y)"
+        "{y = com.microsoft.QLinearConv<channels_last = 1>(x, s, z, w, s, z, s, z)}",
+        Cost(12 * 18, 0, 2 * 12, 12),
+    ),
+    (
+        "(uint8[2,4] a, float s, uint8 z, uint8[3,4] b) => (y)"
+        "{t = com.microsoft.QGemm<transB = 1>(a, s, z, b, s, z, , s, z) y = DequantizeLinear(t, s, z)}",
+        Cost(24, 0, 2 * 6 + 6, 6),
+    ),
+    (
         '(float[1,2,4,4] x, float[3,2,3,3] w, float[3] b) => (y) {y = com.microsoft.FusedConv<activation = "Relu">(x, w, b)}',
         Cost(12 * 18, 0, 12 + 12, 12),
     ),

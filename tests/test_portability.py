@@ -289,6 +289,14 @@ def test_onnx_runtimes_own_word_agrees_with_its_sessions(text: str, runs: bool) 
     assert reports(model)["ort_cpu"].whole == runs
 
 
+def test_a_kernel_without_a_last_version_is_for_no_later_form_of_its_operator() -> None:
+    newest = 2**31 - 1
+    assert ort_cpu._is_for(13, 13, newest)
+    assert not ort_cpu._is_for(22, 13, newest)
+    assert ort_cpu._is_for(9, 7, 12)
+    assert not ort_cpu._is_for(13, 7, 12)
+
+
 def test_every_runtime_says_where_its_list_is_from() -> None:
     assert names()[0] == "ort_cpu"
     assert set(names()) == {"ort_cpu", "nnapi", "coreml_mlprogram", "coreml_neuralnetwork", "qnn", "xnnpack"}

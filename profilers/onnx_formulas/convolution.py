@@ -40,9 +40,9 @@ def integer_convolution(call: Call) -> Cost:
     return _convolution(call, call.input(1), bias=False)
 
 
-@rule("QLinearConv")
+@rule("QLinearConv", fused="QLinearConv")
 def quantised_convolution(call: Call) -> Cost:
-    """Integers inside; the bias is an integer too."""
+    """Integers inside; the bias is an integer too. ONNX Runtime's own has channels last, and the same weight."""
     return _convolution(call, call.input(3), bias=False) + requantised(call.out)
 
 

@@ -42,6 +42,14 @@ def gemm(call: Call) -> Cost:
     return contraction(call.out, inner, added) + per_result("activation" in call.attributes, call)
 
 
+@rule("", fused="QGemm")
+def quantised_gemm(call: Call) -> Cost:
+    """Integers inside, the added vector too; the result is rescaled, or without a scale of its own a product brings it back."""
+    inner = call.input(0).shape[0 if call.attributes.get("transA") else 1]
+    rescaled = requantised(call.out) if call.optional(7) is not None else Cost(elementwise_flops=call.out.size)
+    return contraction(call.out, inner) + rescaled
+
+
 @rule("", fused="MatMulNBits")
 def few_bits(call: Call) -> Cost:
     """A product with a weight (N, K) of few bits, which is dequantised on the way: one step an element."""

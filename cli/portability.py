@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..export.portability import PortabilityRun
+    from ..export.portability.record import PortabilityRun
     from ..models.spec import Workload
 
 
@@ -18,7 +18,8 @@ def portability_of(path: Path, workload: "Workload | None" = None) -> "Portabili
         BadInput: when the file can't be read, or a dimension stays open.
         CannotMeasure: when the installed ONNX Runtime has no tables.
     """
-    from ..export.portability import PortabilityRun, report
+    from ..export.portability.record import PortabilityRun
+    from ..export.portability.report import report
     from ..models.onnx_files import read_onnx
     from ..profilers.onnx_counter import count_onnx
 

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import warnings
 from contextlib import redirect_stdout
 from dataclasses import asdict
@@ -20,11 +22,12 @@ from rich.console import Console
 
 from mixbench.cli.portability import portability_of
 from mixbench.cli.views import portability_view
-from mixbench.export.portability import RuntimeReport, report
 from mixbench.export.portability.base import find, names
 from mixbench.export.portability.caveats import _find, sentences
 from mixbench.export.portability.graph import nodes_of
 from mixbench.export.portability.partition import partitions
+from mixbench.export.portability.record import RuntimeReport
+from mixbench.export.portability.report import report
 from mixbench.export.portability.runtimes import ort_cpu
 from mixbench.export.portability.table import bundled, parsed
 from mixbench.models.errors import CannotMeasure
@@ -136,8 +139,6 @@ def test_an_operator_outside_the_table_breaks_the_graph_and_is_named() -> None:
 
 
 def test_a_rewrite_that_mends_an_operator_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     module = sys.modules["mixbench.export.portability.report"]
     monkeypatch.setattr(module, "mending", lambda: {"HardSigmoid": "hardsigmoid"})
     text = "(float[1,3] x) => (float[1,3] y) {a = Relu(x) b = HardSigmoid(a) c = Erf(b) y = Relu(c)}"
@@ -324,6 +325,11 @@ def test_a_file_gets_a_record_and_a_table(tmp_path: Path) -> None:
     rows = list(portability_view.rows(run.runtimes))
     assert len(rows) == len(names())
     assert len({tuple(row) for row in rows}) == 1
+
+
+def test_the_view_and_the_record_load_nothing_heavy() -> None:
+    program = "import sys, mixbench.cli.views.portability_view; assert not {'torch', 'onnx', 'onnxruntime'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_unused_weights_beside_the_file_are_not_read(tmp_path: Path) -> None:

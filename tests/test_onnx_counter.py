@@ -375,6 +375,14 @@ def test_the_command_counts_a_file_in_the_record_of_every_model(tmp_path: Path) 
     assert "--verify is for PyTorch models" in refused.stderr
 
 
+def test_a_file_stands_beside_a_model(tmp_path: Path) -> None:
+    path = save(tmp_path, "(float[2,3] x, float[3,4] w) => (float[2,4] y) {y = MatMul(x, w)}")
+    done = subprocess.run([SCRIPT, "flops", str(path), "ghostnet-0.5x", "--reparameterised"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    macs = next(line.split() for line in done.stdout.splitlines() if line.startswith("MACs  "))
+    assert macs == ["MACs", "24", "42,328,152"]
+
+
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not a model at all")

@@ -249,6 +249,13 @@ def test_every_sentence_of_the_installed_tables_is_checked_or_known_to_be_unchec
     }
 
 
+def test_a_node_that_makes_no_sense_is_left_out_and_no_traceback() -> None:
+    assert (
+        reason(graph("(float[2,3] x) => (float[1] a, float[1] b) {a, b = Split<axis = 7>(x)}"), "nnapi")
+        == "it is not understood"
+    )
+
+
 def test_an_unchecked_sentence_is_passed_on() -> None:
     found = reports(graph(RESIZE))["coreml_mlprogram"]
     assert found.unchecked == ("Resize: See resize_op_builder.cc implementation",)

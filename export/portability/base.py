@@ -19,8 +19,8 @@ class Runtime:
 
     Attributes:
         title: its name in words.
-        table: reads its list of operators; None where ``support`` asks the runtime itself.
-        support: given the table, judges single nodes; by operator and remarks if None.
+        table: reads its list of operators, or only names the source where ``support`` asks the runtime itself.
+        support: judges a node; None where the table's operators and remarks do.
         static_shapes: whether it leaves nodes with open dimensions to the CPU.
         most_dimensions: of any tensor.
         fused_after: an operator that it has no kernel for and takes all the same right behind one of these.

@@ -1,7 +1,7 @@
 """What the tables of supported operators say beside an operator's name, as checks of a node.
 
 A table's remark is a text for people, such as ``Only 2D Pool is supported.<br/>Input B should be constant.``: it is taken
-apart into sentences, and each that is known here is checked. One that isn't is passed on to the user, never taken as met.
+apart into sentences, and each that is known here is checked. One that isn't keeps no node out, but is passed on to the user.
 """
 
 import re
@@ -35,9 +35,16 @@ def unmet(node: Node, remark: str) -> tuple[str, list[str]]:
         check = _find(sentence)
         if check is None:
             unknown.append(sentence)
-        elif reason := check(node):
+        elif reason := _said(check, node):
             return reason, unknown
     return "", unknown
+
+
+def _said(check: Check, node: Node) -> str:
+    try:
+        return check(node)
+    except (LookupError, TypeError, ValueError):  # a file from anywhere: an axis that there isn't, a word for a number
+        return "it is not understood"
 
 
 def sentences(remark: str) -> list[str]:

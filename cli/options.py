@@ -91,16 +91,7 @@ Models = Annotated[
     list[str],
     typer.Argument(
         metavar="MODEL",
-        help="A name from `mixbench models`, path/to/file.py:factory, or package.module:factory.",
-        autocompletion=complete_model,
-        show_default=False,
-    ),
-]
-Runnables = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="MODEL",
-        help="As for `mixbench flops`, or an .onnx file.",
+        help="A name from `mixbench models`, path/to/file.py:factory, package.module:factory, or an .onnx file.",
         autocompletion=complete_model,
         show_default=False,
     ),

@@ -27,16 +27,23 @@ class Rewrite:
         module: given a submodule, its equal for export, or None to leave it; asked for every submodule, innermost first.
         graph: changes an ONNX graph in place and returns how many nodes it replaced. What it leaves unread is removed for it,
             and equal small constants become one.
+        mends: ONNX operators that runtimes don't take and that are gone afterwards, such as ``HardSigmoid``.
     """
 
     title: str
     module: "Callable[[nn.Module], nn.Module | None] | None" = None
     graph: "Callable[[ir.Model], int] | None" = None
+    mends: tuple[str, ...] = ()
 
 
 def names() -> list[str]:
     """All rewrites, in the order in which they are made."""
     return sorted({path.stem for path in Path(__file__).parent.glob("[!_]*.py")} - {"base"})
+
+
+def mending() -> dict[str, str]:
+    """The name of the rewrite that does away with an ONNX operator, by the operator."""
+    return {operator: name for name, rewrite in _chosen(()) for operator in rewrite.mends}
 
 
 def rewrite_module(module: "nn.Module", keep: Collection[str] = ()) -> "tuple[nn.Module, tuple[str, ...]]":

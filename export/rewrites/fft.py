@@ -162,10 +162,8 @@ def _dft_matrix(count: int, parts: int, node: ir.Node, points: int) -> tuple[np.
     inverse, half = node.attributes.get_int("inverse", 0), node.attributes.get_int("onesided", 0)
     if inverse and half:
         return np.fft.irfft(signal, n=points), 1
-    if half:
-        spectrum = np.fft.rfft(signal.real, n=points)
-    else:
-        spectrum = (np.fft.ifft if inverse else np.fft.fft)(signal, n=points)
+    full = np.fft.ifft if inverse else np.fft.fft
+    spectrum = np.fft.rfft(signal.real, n=points) if half else full(signal, n=points)
     pairs = np.stack((spectrum.real, spectrum.imag), -1)
     return pairs.reshape(len(pairs), -1), 2
 

@@ -15,7 +15,7 @@ MODEL, WORKLOAD, MEASUREMENT, OUTPUT = "Model", "Workload", "Measurement", "Outp
 
 def _show_version(value: bool) -> None:
     if value:
-        from ..profilers.runs.run import versions
+        from ..models.versions import versions
 
         typer.echo(", ".join(f"{name} {number}" for name, number in versions("mixbench", "torch").items()))
         raise typer.Exit
@@ -100,6 +100,15 @@ Runnables = Annotated[
 Model = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A name from `mixbench models`.", autocompletion=complete_model),
+]
+Exportable = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A name from `mixbench models`, path/to/file.py:factory, or package.module:factory.",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
 ]
 Kwarg = Annotated[
     list[str] | None,

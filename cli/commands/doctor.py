@@ -63,7 +63,7 @@ def _look() -> Machine:
     import psutil
     import torch
 
-    from ...profilers.runs.run import versions
+    from ...models.versions import versions
 
     memory = psutil.virtual_memory()
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None

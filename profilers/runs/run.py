@@ -4,11 +4,11 @@ Every field is plain data with its unit in its name or its docstring, so the JSO
 beside this file (``flops-1.schema.json``) is generated from these types; a change that a reader could notice raises ``SCHEMA``.
 """
 
-import platform
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ...models.spec import Published, Workload
+from ...models.versions import versions
 from ..cost import Cost, CostTree, OperatorCost
 
 if TYPE_CHECKING:
@@ -163,19 +163,6 @@ class Run:
     command: str = "flops"
     schema: int = SCHEMA
     versions: dict[str, str] = field(default_factory=lambda: versions("mixbench", "torch"))
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """Python's and these packages' versions; a package that is not installed is left out."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def result_of(case: "Case", count: "Count", opinions: tuple[Opinion, ...] = ()) -> ModelResult:

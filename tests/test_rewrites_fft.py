@@ -231,6 +231,10 @@ def test_a_dft_along_an_open_axis_stays(exporter: Any) -> None:
     assert rewrite_graph(proto) == ()
 
 
+def test_a_long_dft_stays_a_fast_transform() -> None:
+    assert rewrite_graph(dft((1, 1024, 2), 1)) == ()
+
+
 class GlobalFilter(nn.Module):
     """A user's module: a learned complex filter on the spectrum, as in GFNet."""
 

@@ -21,7 +21,7 @@ inverse drops the imaginary part of the columns 0 and W / 2, as torch's and nump
 The size is baked in: ONNX Runtime refuses another one, and an open height or width is refused here.
 
 What an AFFNet has is swapped before capture (`complex` makes it swappable). DFT nodes of any other model are swapped in the
-graph, one matrix a node; the bookkeeping of complex numbers around them stays.
+graph, one matrix a node of up to some 500 points; the bookkeeping of complex numbers around them stays.
 
 Proof: against torch.fft within 1e-12 in float64 for drawn sizes, both forms, odd and even, 1 x 1 too; AFFNet's float32
 logits within 1e-5 of their scale; each DFT node against ONNX Runtime's (`tests/test_rewrites_fft.py`).
@@ -42,6 +42,8 @@ from .complex import Spectrum
 
 KRONECKER_PIXELS = 64
 """The largest map that is transformed by one matrix."""
+LARGEST_MATRIX = 2**20
+"""Numbers in the matrix of a DFT node, some 500 complex points: a longer one is better off as a fast transform."""
 
 
 @lru_cache(maxsize=64)
@@ -86,22 +88,22 @@ class MatrixSpectrum(Spectrum):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = self._fixed(x.shape[2], x.shape[3])
-        first, *second = (_like(x, matrix) for matrix in forward_matrices(height, width))
+        matrix, *over_rows = (_like(x, matrix) for matrix in forward_matrices(height, width))
         shape = (-1, 2 * height, 1, width // 2 + 1)
-        if not second:
-            return (x.reshape(-1, x.shape[1], height * width) @ first).reshape(shape)
-        return F.conv2d((x @ first).reshape(shape), second[0][:, :, None, None])
+        if not over_rows:
+            return (x.reshape(-1, x.shape[1], height * width) @ matrix).reshape(shape)
+        return F.conv2d((x @ matrix).reshape(shape), over_rows[0][:, :, None, None])
 
     def inverse(self, planes: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
         """Planes (B C, 2 H, 1, R) back to (B, C, H, W)."""
         height, width = self._fixed(*size)
-        first, *second = (_like(planes, matrix) for matrix in inverse_matrices(height, width))
+        matrix, *along_width = (_like(planes, matrix) for matrix in inverse_matrices(height, width))
         columns = width // 2 + 1
-        if not second:
-            maps = planes.reshape(-1, channels, 2 * height * columns) @ first
+        if not along_width:
+            maps = planes.reshape(-1, channels, 2 * height * columns) @ matrix
             return maps.reshape(-1, channels, height, width)
-        rows = F.conv2d(planes, first[:, :, None, None]).reshape(-1, channels, height, 2 * columns)
-        return rows @ second[0]
+        rows = F.conv2d(planes, matrix[:, :, None, None]).reshape(-1, channels, height, 2 * columns)
+        return rows @ along_width[0]
 
     def _fixed(self, height: int, width: int) -> tuple[int, int]:
         if not isinstance(height, int) or not isinstance(width, int):
@@ -132,8 +134,12 @@ def _dft(make: Making, node: ir.Node) -> ir.Value | None:
     outer = [shape[i] for i in order[:-2]]
     if count is None or parts is None or outer.count(None) > 1:  # one open size a Reshape finds by itself
         return None
+    real = bool(node.attributes.get_int("inverse", 0) and node.attributes.get_int("onesided", 0))
+    points = int(length) if length is not None else 2 * (count - 1) if real else count
+    if points < 1 or count * parts * 2 * points > LARGEST_MATRIX:
+        return None
     lead = [-1 if size is None else size for size in outer]
-    matrix, results = _dft_matrix(count, parts, node, None if length is None else int(length))
+    matrix, results = _dft_matrix(count, parts, node, points)
     turned = make.op("Reshape", [make.op("Transpose", [x], {"perm": order}), make.integers(*lead, count * parts)])
     kind = np.float32 if x.dtype is None else x.dtype.numpy()
     product = make.op("MatMul", [turned, make.constant(matrix.astype(kind))])
@@ -149,18 +155,15 @@ def _axis(node: ir.Node) -> int | None:
     return node.attributes.get_int("axis", -2)
 
 
-def _dft_matrix(count: int, parts: int, node: ir.Node, length: int | None) -> tuple[np.ndarray, int]:
+def _dft_matrix(count: int, parts: int, node: ir.Node, points: int) -> tuple[np.ndarray, int]:
     """The matrix (N parts, M results) of a DFT node, and its results: 1 for real numbers, 2 for complex ones."""
     units = np.eye(count * parts).reshape(-1, count, parts)
     signal = units[..., 0] + (1j * units[..., 1] if parts == 2 else 0)
     inverse, half = node.attributes.get_int("inverse", 0), node.attributes.get_int("onesided", 0)
     if inverse and half:
-        real = np.fft.irfft(signal, n=length or 2 * (count - 1))
-        return real, 1
-    if half:
-        spectrum = np.fft.rfft(signal.real, n=length or count)
-    else:
-        spectrum = (np.fft.ifft if inverse else np.fft.fft)(signal, n=length or count)
+        return np.fft.irfft(signal, n=points), 1
+    full = np.fft.ifft if inverse else np.fft.fft
+    spectrum = np.fft.rfft(signal.real, n=points) if half else full(signal, n=points)
     pairs = np.stack((spectrum.real, spectrum.imag), -1)
     return pairs.reshape(len(pairs), -1), 2
 

@@ -301,6 +301,10 @@ def test_a_jump_where_a_last_bit_decides_is_forgiven_on_a_minority_only() -> Non
     assert verify(jumping(3), expectation).passed
     assert not verify(jumping(4), expectation).passed
     assert not verify(jumping(1), replace(expectation, decides=False)).passed
+    # A jump in torch itself loosens nothing.
+    first, *rest = expectation.samples
+    jumped = replace(first, own_error=(1.0,))
+    assert not verify(jumping(4), replace(expectation, samples=(jumped, *rest))).passed
 
 
 def test_reduced_precision_is_judged_by_its_ratio(shipped: Shipped) -> None:

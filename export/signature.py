@@ -74,7 +74,7 @@ class Signature:
         return module if self._plain else Flat(module, self._arrange, self._kept).eval()
 
     def _output_names(self, found: list[str]) -> tuple[str, ...]:
-        names = [f"output_{name}" if name.isdecimal() else name or "output" for name in found]
+        names = [f"output_{name}" if name[:1].isdecimal() else name or "output" for name in found]
         names = [f"{name}_out" if name in self.inputs else name for name in names]
         return tuple(name if names.count(name) == 1 else f"{name}_{place}" for place, name in enumerate(names))
 

@@ -210,7 +210,7 @@ def _dependence(samples: Sequence[Sample]) -> float | None:
         if a.shape != b.shape:
             return 1.0
         finite = np.isfinite(a) & np.isfinite(b)
-        scale, difference = (math.sqrt(float((array[finite] ** 2).sum())) for array in (a, a - b))
+        scale, difference = (math.sqrt(float((array**2).sum())) for array in (a[finite], a[finite] - b[finite]))
         shares.append(difference / scale if scale else float(difference > 0))
     return max(shares)
 

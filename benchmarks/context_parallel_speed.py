@@ -39,11 +39,11 @@ def theirs(whole: list[Tensor], rotate: str) -> tuple[float, Tensor]:
     """
     mesh = init_device_mesh("cpu", (RANKS,))
     set_rotate_method(rotate)
-    buffers = [tensor.clone() for tensor in whole]
+    q, k, v = buffers = [tensor.clone() for tensor in whole]
     with torch.no_grad(), context_parallel(mesh, buffers=buffers, buffer_seq_dims=[2, 2, 2]):
         distributed.barrier()
         start = perf_counter_ns()
-        out = F.scaled_dot_product_attention(*buffers)
+        out = F.scaled_dot_product_attention(q, k, v)
         return (perf_counter_ns() - start) / 1e6, out
 
 
@@ -52,7 +52,7 @@ def ours(shards: list[Tensor], method: str) -> tuple[float, Tensor]:
     with torch.no_grad():
         distributed.barrier()
         start = perf_counter_ns()
-        out = attend(*shards, method=method)
+        out = attend(shards[0], shards[1], shards[2], method=method)
         return (perf_counter_ns() - start) / 1e6, out
 
 
@@ -66,7 +66,7 @@ def rank_main(seq: int, rounds: int) -> None:
     generator = torch.Generator().manual_seed(0)
     whole = [torch.randn(1, HEADS, seq, DIM, generator=generator) for _ in range(3)]
     shards = [tensor.chunk(RANKS, 2)[rank].contiguous() for tensor in whole]
-    expected = F.scaled_dot_product_attention(*whole)
+    expected = F.scaled_dot_product_attention(whole[0], whole[1], whole[2])
     parts = expected.chunk(2 * RANKS, 2)
     dealt = torch.cat((parts[rank], parts[2 * RANKS - 1 - rank]), 2)
 

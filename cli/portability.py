@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..export.portability.record import PortabilityRun
+    from ..export.portability.record import RuntimeReport
     from ..models.spec import Workload
 
 
-def portability_of(path: Path, workload: "Workload | None" = None) -> "PortabilityRun":
-    """The record of a file's portability.
+def portability_of(path: Path, workload: "Workload | None" = None) -> "tuple[RuntimeReport, ...]":
+    """What becomes of a file in each runtime.
 
     Args:
         workload: ``batch`` and ``inputs`` fill open dimensions, for the MACs; to the runtimes they stay open.
@@ -18,10 +18,8 @@ def portability_of(path: Path, workload: "Workload | None" = None) -> "Portabili
         BadInput: when the file can't be read, or a dimension stays open.
         CannotMeasure: when the installed ONNX Runtime has no tables.
     """
-    from ..export.portability.record import PortabilityRun
     from ..export.portability.report import report
     from ..models.onnx_files import read_onnx
     from ..profilers.onnx_counter import count_onnx
 
-    counted = count_onnx(path, workload)
-    return PortabilityRun(str(path), tuple(map(str, counted.workload.inputs)), report(read_onnx(path), counted.node_macs))
+    return report(read_onnx(path), count_onnx(path, workload).node_macs)

@@ -7,6 +7,7 @@ generated from these types; a change that a reader could notice raises ``SCHEMA`
 from dataclasses import dataclass, field
 
 from ..models.versions import versions
+from .portability.record import RuntimeReport
 from .precision.records import PrecisionRecord
 
 SCHEMA = 1
@@ -127,12 +128,18 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class ExportRun:
-    """One run of ``mixbench export``; ``precision`` says what fewer bits cost, null for float32."""
+    """One run of ``mixbench export``.
+
+    Attributes:
+        precision: what fewer bits cost, null for float32.
+        portability: what becomes of the ONNX file in each runtime, where it was asked for.
+    """
 
     model: str
     artifacts: tuple[Artifact, ...]
     refusals: tuple[Refusal, ...] = ()
     precision: PrecisionRecord | None = None
+    portability: tuple[RuntimeReport, ...] = ()
     command: str = "export"
     schema: int = SCHEMA
     versions: dict[str, str] = field(default_factory=lambda: versions("mixbench", "torch", "onnx", "onnxscript", "onnxruntime"))

@@ -14,12 +14,12 @@ import pytest
 from mixbench.cli.views import flame, line_chart, parallel_page, scale_page
 from mixbench.cli.views.line_chart import Line
 from mixbench.cli.views.page import page as skeleton
+from mixbench.models.versions import versions
 from mixbench.profilers.links import hardware
 from mixbench.profilers.machine import Machine, look
 from mixbench.profilers.parallel_job import Sweep, parse_methods
 from mixbench.profilers.parallel_modelled import crossovers, model_points
 from mixbench.profilers.runs.parallel_run import Bar, MeasuredPoint, ParallelRun, Workload
-from mixbench.profilers.runs.run import versions
 from mixbench.profilers.runs.scale_run import ScalePoint, ScaleRun, over, rate, speed_up
 from mixbench.profilers.runs.trace_run import Frame
 from mixbench.profilers.stats import Estimate, estimate

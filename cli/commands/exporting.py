@@ -1,6 +1,8 @@
 """``mixbench export``: a model as a file that runs elsewhere, verified."""
 
 import json as json_format
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ...export.source import Source
     from ...export.targets.base import Target
     from ...models.case import Case
+    from ...models.spec import Workload
 
 FILE, FORM = "File", "Form"
 
@@ -72,6 +75,15 @@ def export(
     precision: options.Precision = "fp32",
     calibrate: options.Calibrate = None,
     min_snr: options.MinSnr = None,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            metavar="",
+            help="Say what phones' runtimes make of the file; MODEL may be an .onnx file then.",
+            rich_help_panel=FILE,
+        ),
+    ] = False,
     input: options.Input = None,
     batch: options.Batch = None,
     kwarg: options.Kwarg = None,
@@ -88,6 +100,7 @@ def export(
         mixbench export ghostnetv2 --weights ghostnetv2.pth --labels imagenet.txt --dynamic batch
         mixbench export path/to/net.py:make --input 1x3x64x64 --json
         mixbench export affnet-et --to all
+        mixbench export ghostnetv2.onnx --report
         mixbench export ghostnetv2 --weights ghostnetv2.pth --precision int8 --calibrate photos/ --min-snr 25
     """
     from ...export.precision.asked import check_asked
@@ -95,13 +108,16 @@ def export(
     from ...models.lookup import resolve
     from ...models.spec import Workload
     from ..console import quick_imports, stages
-    from ..views import emit, export_view
+    from ..portability import portability_of
 
     # Everything that can be wrong is found before torch is loaded and work begins.
-    if model.endswith(".onnx"):
-        raise BadInput(f"{model!r} is an ONNX file already", "name the model that it was made from")
-    spec = resolve(model, options.parse_settings(kwarg))
     workload = Workload(options.parse_inputs(input), batch)
+    if model.endswith(".onnx"):
+        if not report:
+            raise BadInput(f"{model!r} is an ONNX file already", "name the model that it was made from, or add --report")
+        _emit(ExportRun(model, (), portability=portability_of(Path(model), workload)), json)
+        return
+    spec = resolve(model, options.parse_settings(kwarg))
     check_opset(opset)
     kept, opened = _split(keep), _split(dynamic)
     check_known(kept)
@@ -109,6 +125,8 @@ def export(
     check_asked(precision, calibrate, min_snr, list(places))
     if weights is not None and not weights.is_file():
         raise BadInput(f"there is no file {str(weights)!r}", "check the path of --weights")
+    if report and "onnx" not in places:
+        raise BadInput("--report reads ONNX files, and --to makes none", "add onnx to --to")
     words = read_labels(labels) if labels is not None else []
 
     with stages(f"building {spec.name}") as stage:
@@ -133,19 +151,40 @@ def export(
         if words:
             check_labels(words, expectation.samples[0].expected[0].shape)
         source, graph, reduced = apply(source, graph, expectation, precision, calibrate, min_snr, stage)
-        artifacts, refusals = [], []
+        artifacts: list[Artifact] = []
+        refusals: list[Refusal] = []
         for name, (target, path) in places.items():
-            try:
+            with _all_or_this(to != "all" or name == "onnx", name, refusals):
                 artifacts.append(deliver(name, target, source, graph, expectation, path, stage, least_snr_db(reduced)))
-            except MixbenchError as error:
-                if to != "all" or name == "onnx":
-                    raise
-                refusals.append(Refusal(name, error.what, error.hint))
         if to == "all":
             stage("timing")
             artifacts = [replace(made, latency=_latency(made, places[made.target][0], source)) for made in artifacts]
-    run = ExportRun(spec.name, tuple(artifacts), tuple(refusals), reduced)
-    emit.emit(run, emit.choose(json, False, None), None, lambda: export_view.tables(run), lambda: ())
+        found = portability_of(places["onnx"][1], _filled(source)) if report else ()
+    _emit(ExportRun(spec.name, tuple(artifacts), tuple(refusals), reduced, found), json)
+
+
+@contextmanager
+def _all_or_this(needed: bool, name: str, refusals: list[Refusal]) -> Iterator[None]:
+    """Note a format that fails and go on, unless it is needed."""
+    try:
+        yield
+    except MixbenchError as error:
+        if needed:
+            raise
+        refusals.append(Refusal(name, error.what, error.hint))
+
+
+def _emit(run: ExportRun, as_json: bool) -> None:
+    from ..views import emit, export_view
+
+    emit.emit(run, emit.choose(as_json, False, None), None, lambda: export_view.tables(run), lambda: ())
+
+
+def _filled(source: "Source") -> "Workload":
+    """The example's sizes, for dimensions that the file leaves open."""
+    from ...models.spec import TensorSpec, Workload
+
+    return Workload(tuple(TensorSpec(tuple(tensor.shape), "", name) for name, tensor in source.inputs.items()))
 
 
 def _split(words: str | None) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ...export.artifact import Artifact, ExportRun, Value, Verification
-from . import precision_view
+from . import portability_view, precision_view
 from .table import add, ns, table_of
 
 if TYPE_CHECKING:
@@ -16,12 +16,14 @@ def tables(run: ExportRun) -> "Iterator[RenderableType]":
     """The one artifact, or all side by side, and what there is to note."""
     if len(run.artifacts) == 1 and not run.refusals:
         yield _one(run.artifacts[0])
-    else:
+    elif run.artifacts or run.refusals:
         yield _several(run)
         if run.refusals:
             yield _refused(run)
     if run.precision is not None:
         yield from precision_view.tables([run.precision])
+    if run.portability:
+        yield from portability_view.tables(run.portability)
     notes = dict.fromkeys(note for artifact in run.artifacts for note in artifact.notes)
     if notes:
         table = table_of("", ("", "left"))

@@ -1,8 +1,7 @@
 """A portability report as a table of runtimes, and what breaks each."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ...export.portability.record import Breaker, RuntimeReport
 from .table import add, table_of
@@ -33,15 +32,6 @@ def tables(reports: Sequence[RuntimeReport]) -> Iterator["RenderableType"]:
             yield Text(f"note on {report.title}: {note}", style="yellow")
     for report in reports:
         yield Text(f"{report.title}: by {report.source}", style="dim")
-
-
-def rows(reports: Sequence[RuntimeReport]) -> Iterator[Mapping[str, Any]]:
-    """A line for each runtime."""
-    for report in reports:
-        row = asdict(report)
-        for key in ("breakers", "unchecked", "notes"):
-            del row[key]
-        yield row | {"breakers": " ".join(dict.fromkeys(item.operator for item in report.breakers))}
 
 
 def _verdict(report: RuntimeReport) -> str:

@@ -1,10 +1,6 @@
-"""The record of a portability report: what the table shows and what ``--json`` prints. No torch, no onnx here."""
+"""The records of a portability report, a part of `export.artifact.ExportRun`. No torch, no onnx here."""
 
-from dataclasses import dataclass, field
-
-from ...models.versions import versions
-
-SCHEMA = 1
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +57,3 @@ class RuntimeReport:
     def whole(self) -> bool:
         """Whether the runtime takes the graph in one piece."""
         return self.taken_nodes == self.nodes and self.partitions == 1
-
-
-@dataclass(frozen=True, slots=True)
-class PortabilityRun:
-    """One call of the command on one file."""
-
-    model: str
-    inputs: tuple[str, ...]
-    runtimes: tuple[RuntimeReport, ...]
-    command: str = "export --report"
-    schema: int = SCHEMA
-    versions: dict[str, str] = field(default_factory=lambda: versions("mixbench", "onnx", "onnxruntime"))

@@ -168,4 +168,4 @@ def _dft_matrix(count: int, parts: int, node: ir.Node, points: int) -> tuple[np.
     return pairs.reshape(len(pairs), -1), 2
 
 
-REWRITE = Rewrite("Fourier transforms as constant matrices", module=_matrices, graph=each("DFT", form=_dft))
+REWRITE = Rewrite("Fourier transforms as constant matrices", module=_matrices, graph=each("DFT", form=_dft), mends=("DFT",))

@@ -76,4 +76,5 @@ REWRITE = Rewrite(
     "group and instance norms by ReduceMean, Sub, Mul and Div",
     module=_by_means,
     graph=each("InstanceNormalization", form=_instance_norm),
+    mends=("InstanceNormalization", "GroupNormalization"),
 )

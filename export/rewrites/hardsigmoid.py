@@ -27,4 +27,8 @@ def _clip(make: Making, node: ir.Node) -> ir.Value | None:
     return make.op("Mul", [x, y]) if gate else y
 
 
-REWRITE = Rewrite("HardSigmoid and HardSwish as Add, Clip and Mul", graph=each("HardSigmoid", "HardSwish", form=_clip))
+REWRITE = Rewrite(
+    "HardSigmoid and HardSwish as Add, Clip and Mul",
+    graph=each("HardSigmoid", "HardSwish", form=_clip),
+    mends=("HardSigmoid", "HardSwish"),
+)

@@ -41,4 +41,6 @@ def _sees_something(softmax: ir.Node) -> bool:
     return bool((np.isfinite(mask) | np.isneginf(mask)).all() and np.isfinite(mask).any(-1).all())
 
 
-REWRITE = Rewrite("no NaN guard behind a known mask that leaves every row something", graph=each("Where", form=_unguard))
+REWRITE = Rewrite(
+    "no NaN guard behind a known mask that leaves every row something", graph=each("Where", form=_unguard), mends=("IsNaN",)
+)

@@ -18,4 +18,4 @@ def _product(make: Making, node: ir.Node) -> ir.Value | None:
     return make.op("Mul", [x, make.like(x, -1)]) if x.dtype is not None and x.dtype.is_floating_point() else None
 
 
-REWRITE = Rewrite("Neg as a product with -1", graph=each("Neg", form=_product))
+REWRITE = Rewrite("Neg as a product with -1", graph=each("Neg", form=_product), mends=("Neg",))

@@ -23,4 +23,6 @@ def _pool(make: Making, node: ir.Node) -> ir.Value | None:
     return pooled if node.attributes.get_int("keepdims", 1) else make.op("Squeeze", [pooled, make.integers(2, 3)])
 
 
-REWRITE = Rewrite("means over height and width as GlobalAveragePool", graph=each("ReduceMean", form=_pool))
+REWRITE = Rewrite(
+    "means over height and width as GlobalAveragePool", graph=each("ReduceMean", form=_pool), mends=("ReduceMean",)
+)

@@ -21,4 +21,4 @@ def _quotient(make: Making, node: ir.Node) -> ir.Value | None:
     return None
 
 
-REWRITE = Rewrite("products with a Reciprocal as Div", graph=each("Mul", form=_quotient))
+REWRITE = Rewrite("products with a Reciprocal as Div", graph=each("Mul", form=_quotient), mends=("Reciprocal",))

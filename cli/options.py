@@ -61,6 +61,16 @@ def parse_settings(words: list[str] | None) -> dict[str, Any]:
     return settings
 
 
+def check_weights(file: Path | None) -> None:
+    """Refuse a checkpoint that is not there, before torch is loaded.
+
+    Raises:
+        BadInput: when there is no such file.
+    """
+    if file is not None and not file.is_file():
+        raise BadInput(f"there is no file {str(file)!r}", "check the path of --weights")
+
+
 def parse_batches(text: str | None) -> list[int | None]:
     """``1,8,32`` as numbers; None, the model's own batch, where nothing is asked for.
 

@@ -123,8 +123,7 @@ def export(
     check_known(kept)
     places = _places(to, output, spec.name)
     check_asked(precision, calibrate, min_snr, list(places))
-    if weights is not None and not weights.is_file():
-        raise BadInput(f"there is no file {str(weights)!r}", "check the path of --weights")
+    options.check_weights(weights)
     if report and "onnx" not in places:
         raise BadInput("--report reads ONNX files, and --to makes none", "add onnx to --to")
     words = read_labels(labels) if labels is not None else []

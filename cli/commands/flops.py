@@ -78,8 +78,7 @@ def flops(
     for_torch = {"--weights": weights, "--kwarg": kwarg, "--reparameterised": reparameterised, "--verify": verify}
     if (said := [word for word, on in for_torch.items() if on]) and all(isinstance(spec, Path) for spec in specs):
         raise BadInput(f"{said[0]} is for PyTorch models, and {str(specs[0])!r} is an ONNX file", f"leave {said[0]} out")
-    if weights is not None and not weights.is_file():
-        raise BadInput(f"there is no file {str(weights)!r}", "check the path of --weights")
+    options.check_weights(weights)
 
     with quick_imports():
         from ...profilers.runs.run import Run

@@ -82,8 +82,7 @@ def time(
     batches = options.parse_batches(batch)
     if weights is not None and len(specs) > 1:
         raise BadInput("--weights fits one model, and several are named", "time them one by one")
-    if weights is not None and not weights.is_file():
-        raise BadInput(f"there is no file {str(weights)!r}", "check the path of --weights")
+    options.check_weights(weights)
     if threads and device == "cpu":
         pin(threads)  # before torch starts its threads
     with quick_imports():

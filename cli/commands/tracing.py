@@ -167,8 +167,7 @@ def _check(names: list[str], own: list[str], for_torch: list[str], weights: Path
         raise BadInput(f"{for_torch[0]} is for PyTorch models, and {model!r} is an ONNX file", "leave it out")
     if weights is not None and len(own) > 1:
         raise BadInput("--weights fits one model, and two are named", "save one trace by -o FILE.json and compare with that")
-    if weights is not None and not weights.is_file():
-        raise BadInput(f"there is no file {str(weights)!r}", "check the path of --weights")
+    options.check_weights(weights)
 
 
 def _check_places(trace_file: Path | None, folder: Path | None, board_without_torch: bool) -> None:

@@ -13,6 +13,7 @@ from ...models.errors import BadInput, CannotMeasure
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from torch import Tensor
 
     from ..source import Source
 
@@ -29,7 +30,8 @@ class Target:
         suffix: of the files, with its dot.
         needs: modules that have to be importable, and ``extra``, the extra of mixbench that installs them ("" for none).
         convert: writes the format into a folder of its own, from the source and its finished ONNX graph, whichever suits, and
-            returns the main file (or folder, where the format is one) in it; what it can't convert it raises.
+            returns the main file (or folder, where the format is one) in it; what it can't convert it raises. A file that
+            belongs to the main one lies beside it and bears its stem, so that both can be renamed.
         open: opens what `convert` wrote, to run with so many threads; None where no runtime exists on this machine.
         runtime: who runs it here, such as ``ONNX Runtime 1.32, CPU``; "" if nobody.
         portable: where the format runs, in words.
@@ -43,6 +45,18 @@ class Target:
     open: Callable[[Path, int], Runner] | None
     runtime: Callable[[], str]
     portable: str
+
+
+def fixed_inputs(name: str, source: "Source") -> "tuple[Tensor, ...]":
+    """The example inputs by position, for a format that is written for their shapes and no others.
+
+    Raises:
+        BadInput: when the source has open dimensions.
+    """
+    if source.dynamic:
+        opened = ", ".join(sorted({axis for axes in source.dynamic.values() for axis in axes.values()}))
+        raise BadInput(f"--to {name} takes no open dimension, and {opened} is open", "leave --dynamic out: phones want it fixed")
+    return tuple(source.inputs.values())
 
 
 def names() -> list[str]:

@@ -35,6 +35,7 @@ class Target:
         open: opens what `convert` wrote, to run with so many threads; None where no runtime exists on this machine.
         runtime: who runs it here, such as ``ONNX Runtime 1.32, CPU``; "" if nobody.
         portable: where the format runs, in words.
+        dynamic: whether the format keeps open dimensions.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Target:
     open: Callable[[Path, int], Runner] | None
     runtime: Callable[[], str]
     portable: str
+    dynamic: bool = False
 
 
 def fixed_inputs(name: str, source: "Source") -> "tuple[Tensor, ...]":

@@ -1,0 +1,106 @@
+"""ONNX, the format that most runtimes read: one file, or beyond protobuf's 2 GB one with its weights beside it."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import ModelProto, TensorProto
+
+from ...models.errors import CheckFailed, first_line
+from .. import graph
+from ..source import Source
+from .base import Runner, Target
+
+_ALIGNMENT = 4096
+"""So that a runtime can map the weights into memory instead of reading them."""
+_BESIDE_FROM = 1024
+"""Smaller constants stay in the graph: shapes and axes have to be known to whoever reads that alone."""
+
+
+def convert(source: Source, model: ModelProto, folder: Path) -> Path:
+    """Write the graph, deterministically; weights that make it too large for one file go beside it.
+
+    The name of that file is the hash of what is in it. So a graph never meets another's weights, whenever a replacement of
+    both is cut off, and a name relative to the folder is all that is recorded.
+    """
+    path = folder / "model.onnx"
+    if graph.weight_bytes(model) <= graph.LIMIT_BYTES:
+        path.write_bytes(model.SerializeToString(deterministic=True))
+    else:
+        _write_apart(model, path)
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:
+        raise CheckFailed(f"the file does not pass ONNX's own checker: {first_line(error)}", "this is a bug: please report it") from error
+    return path
+
+
+def _write_apart(model: ModelProto, path: Path) -> None:
+    taken: list[tuple[TensorProto, bytes]] = []
+    digest, end = hashlib.sha256(), 0
+    temporary = path.with_name("weights")
+    with temporary.open("wb") as beside:
+        for tensor in model.graph.initializer:
+            if len(tensor.raw_data) < _BESIDE_FROM:
+                continue
+            gap = bytes(-end % _ALIGNMENT)
+            for part in (gap, tensor.raw_data):
+                beside.write(part)
+                digest.update(part)
+            taken.append((tensor, tensor.raw_data))
+            offset, end = end + len(gap), end + len(gap) + len(tensor.raw_data)
+            entries = {"offset": str(offset), "length": str(len(tensor.raw_data))}
+            tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=value) for key, value in entries.items())
+    name = f"weights-{digest.hexdigest()[:16]}.data"
+    temporary.rename(path.with_name(name))
+    try:
+        for tensor, _ in taken:
+            tensor.external_data.insert(0, onnx.StringStringEntryProto(key="location", value=name))
+            tensor.data_location = TensorProto.EXTERNAL
+            tensor.ClearField("raw_data")
+        path.write_bytes(model.SerializeToString(deterministic=True))
+    finally:  # the graph is still wanted, by other targets
+        for tensor, raw in taken:
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+            tensor.raw_data = raw
+
+
+def open_session(path: Path, threads: int, optimise: bool = True) -> Runner:
+    """Open a file with ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised
+    options.intra_op_num_threads = threads
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    known = {item.name for item in session.get_inputs()}
+
+    def run(feeds: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+        found: Sequence[np.ndarray] = session.run(None, {name: value for name, value in feeds.items() if name in known})
+        return found
+
+    return run
+
+
+def _runtime() -> str:
+    import onnxruntime
+
+    return f"ONNX Runtime {onnxruntime.__version__}, CPU"
+
+
+TARGET = Target(
+    title="ONNX",
+    suffix=".onnx",
+    needs=("onnx", "onnxruntime"),
+    extra="",
+    convert=convert,
+    open=open_session,
+    runtime=_runtime,
+    portable="ONNX Runtime (Linux, macOS, Windows, Android, iOS, browsers), OpenVINO, TensorRT",
+    dynamic=True,
+)

@@ -13,7 +13,6 @@ from ...models.errors import BadInput, CannotMeasure
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from torch import Tensor
 
     from ..source import Source
 
@@ -47,18 +46,6 @@ class Target:
     runtime: Callable[[], str]
     portable: str
     dynamic: bool = False
-
-
-def fixed_inputs(name: str, source: "Source") -> "tuple[Tensor, ...]":
-    """The example inputs by position, for a format that is written for their shapes and no others.
-
-    Raises:
-        BadInput: when the source has open dimensions.
-    """
-    if source.dynamic:
-        opened = ", ".join(sorted({axis for axes in source.dynamic.values() for axis in axes.values()}))
-        raise BadInput(f"--to {name} takes no open dimension, and {opened} is open", "leave --dynamic out: phones want it fixed")
-    return tuple(source.inputs.values())
 
 
 def names() -> list[str]:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .base import Target, fixed_inputs
+from .base import Target
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -21,11 +21,11 @@ def _convert(source: "Source", model: "ModelProto", folder: Path) -> Path:
     import numpy as np
     import torch
 
-    examples = fixed_inputs("coreml", source)
+    from ._capture import capture
+
     with torch.no_grad():
-        # Captured first: in a trace of the module itself sizes are computed, which coremltools 9 can't do with NumPy 2.4.
-        captured = torch.export.export(source.module, examples).module()
-        traced = torch.jit.trace(captured, examples, check_trace=False)
+        # A capture, whose sizes are constants: a trace of the module computes them, on which coremltools 9 fails with NumPy 2.4.
+        traced = torch.jit.trace(capture(source), tuple(source.inputs.values()), check_trace=False)
     described = [
         coremltools.TensorType(name, tuple(tensor.shape), np.float32 if tensor.is_floating_point() else np.int32)
         for name, tensor in source.inputs.items()

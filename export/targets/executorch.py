@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .base import Runner, Target, fixed_inputs
+from .base import Runner, Target
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -25,7 +25,7 @@ def _convert(source: "Source", model: "ModelProto", folder: Path) -> Path:
     from executorch.exir import to_edge_transform_and_lower
 
     with torch.no_grad():
-        program = torch.export.export(source.module, fixed_inputs("executorch", source))
+        program = torch.export.export(source.module, tuple(source.inputs.values()))
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
     path = folder / "model.pte"
     path.write_bytes(lowered.buffer)

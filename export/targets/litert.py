@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .base import Runner, Target, fixed_inputs
+from .base import Runner, Target
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 def _convert(source: "Source", model: "ModelProto", folder: Path) -> Path:
     import litert_torch
 
+    from ._capture import capture
+
     path = folder / "model.tflite"
-    litert_torch.convert(source.module, fixed_inputs("litert", source)).export(str(path))
+    litert_torch.convert(capture(source), tuple(source.inputs.values())).export(str(path))
     return path
 
 

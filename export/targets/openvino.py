@@ -57,4 +57,5 @@ TARGET = Target(
     open=_open,
     runtime=lambda: f"OpenVINO {version('openvino')}, CPU",
     portable="CPUs, GPUs and NPUs of Intel, CPUs of ARM",
+    dynamic=True,
 )

@@ -5,21 +5,16 @@ So on a desktop this file is slower than the ONNX file, whose session lays the w
 here says nothing about a phone. Full builds of ONNX Runtime read the ONNX file, and have no use for this one.
 """
 
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from .base import Runner, Target
+from .base import Target
+from .onnx import open_session, runtime
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from ..source import Source
-
-_FATAL_ONLY = 4
 
 
 def _convert(source: "Source", model: "ModelProto", folder: Path) -> Path:
@@ -35,28 +30,14 @@ def _convert(source: "Source", model: "ModelProto", folder: Path) -> Path:
     return given.with_suffix(".ort")
 
 
-def _open(path: Path, threads: int) -> Runner:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL_ONLY
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-    def run(inputs: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
-        results: Sequence[np.ndarray] = session.run(None, dict(inputs))
-        return results
-
-    return run
-
-
 TARGET = Target(
     title="ORT format, for small builds of ONNX Runtime",
     suffix=".ort",
     needs=("onnxruntime",),
     extra="",
     convert=_convert,
-    open=_open,
-    runtime=lambda: f"ONNX Runtime {version('onnxruntime')}, CPU",
+    open=open_session,
+    runtime=runtime,
     portable="Android, iOS, browsers, in builds of ONNX Runtime that hold the operators of the list beside it",
+    dynamic=True,
 )

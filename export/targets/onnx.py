@@ -38,31 +38,28 @@ def convert(source: Source, model: ModelProto, folder: Path) -> Path:
 
 
 def _write_apart(model: ModelProto, path: Path) -> None:
-    taken: list[tuple[TensorProto, bytes]] = []
+    apart = [tensor for tensor in model.graph.initializer if len(tensor.raw_data) >= _BESIDE_FROM]
+    kept, places = [tensor.raw_data for tensor in apart], []
     digest, end = hashlib.sha256(), 0
-    temporary = path.with_name("weights")
-    with temporary.open("wb") as beside:
-        for tensor in model.graph.initializer:
-            if len(tensor.raw_data) < _BESIDE_FROM:
-                continue
+    with path.with_name("weights").open("wb") as beside:
+        for raw in kept:
             gap = bytes(-end % _ALIGNMENT)
-            for part in (gap, tensor.raw_data):
+            for part in (gap, raw):
                 beside.write(part)
                 digest.update(part)
-            taken.append((tensor, tensor.raw_data))
-            offset, end = end + len(gap), end + len(gap) + len(tensor.raw_data)
-            entries = {"offset": str(offset), "length": str(len(tensor.raw_data))}
-            tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=value) for key, value in entries.items())
+            places.append(end + len(gap))
+            end = places[-1] + len(raw)
     name = f"weights-{digest.hexdigest()[:16]}.data"
-    temporary.rename(path.with_name(name))
+    path.with_name("weights").rename(path.with_name(name))
     try:
-        for tensor, _ in taken:
-            tensor.external_data.insert(0, onnx.StringStringEntryProto(key="location", value=name))
+        for tensor, raw, offset in zip(apart, kept, places, strict=True):
+            entries = {"location": name, "offset": str(offset), "length": str(len(raw))}
+            tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=value) for key, value in entries.items())
             tensor.data_location = TensorProto.EXTERNAL
             tensor.ClearField("raw_data")
         path.write_bytes(model.SerializeToString(deterministic=True))
     finally:  # the graph is still wanted, by other targets
-        for tensor, raw in taken:
+        for tensor, raw in zip(apart, kept, strict=True):
             tensor.ClearField("external_data")
             tensor.ClearField("data_location")
             tensor.raw_data = raw

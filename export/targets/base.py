@@ -35,6 +35,7 @@ class Target:
         runtime: who runs it here, such as ``ONNX Runtime 1.32, CPU``; "" if nobody.
         portable: where the format runs, in words.
         dynamic: whether the format keeps open dimensions.
+        folder: whether what `convert` returns is a folder.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Target:
     runtime: Callable[[], str]
     portable: str
     dynamic: bool = False
+    folder: bool = False
 
 
 def names() -> list[str]:

@@ -65,4 +65,5 @@ TARGET = Target(
     open=None,
     runtime=lambda: "",
     portable="macOS 12, iOS 15 and later; converted, not verified here: Core ML runs on macOS only",
+    folder=True,
 )

@@ -9,11 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .base import Runner, Target
 
 if TYPE_CHECKING:
+    import numpy as np
     from onnx import ModelProto
 
     from ..source import Source
@@ -40,7 +39,7 @@ def _open(path: Path, threads: int) -> Runner:
     portable_lib._unsafe_reset_threadpool(threads)  # unsafe while a program runs; the only way there is from Python
     method = Runtime.get().load_program(path).load_method("forward")
 
-    def run(inputs: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+    def run(inputs: "Mapping[str, np.ndarray]") -> "Sequence[np.ndarray]":
         return [result.numpy() for result in method.execute([torch.from_numpy(value) for value in inputs.values()])]
 
     return run

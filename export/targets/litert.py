@@ -9,11 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .base import Runner, Target
 
 if TYPE_CHECKING:
+    import numpy as np
     from onnx import ModelProto
 
     from ..source import Source
@@ -39,7 +38,7 @@ def _open(path: Path, threads: int) -> Runner:
     arguments = sorted(details, key=_position)
     results = sorted(signature.get_output_details(), key=_position)
 
-    def run(inputs: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+    def run(inputs: "Mapping[str, np.ndarray]") -> "Sequence[np.ndarray]":
         given = {
             name: value.astype(details[name]["dtype"], copy=False)
             for name, value in zip(arguments, inputs.values(), strict=True)

@@ -6,11 +6,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .base import Runner, Target
 
 if TYPE_CHECKING:
+    import numpy as np
     from onnx import ModelProto
 
     from ..source import Source
@@ -33,7 +32,7 @@ def _open(path: Path, threads: int) -> Runner:
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
 
-    def run(inputs: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+    def run(inputs: "Mapping[str, np.ndarray]") -> "Sequence[np.ndarray]":
         results = compiled(dict(inputs))
         return [results[output] for output in compiled.outputs]
 

@@ -101,6 +101,15 @@ Model = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A name from `mixbench models`.", autocompletion=complete_model),
 ]
+Exportable = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A name from `mixbench models`, path/to/file.py:factory, or package.module:factory.",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
+]
 Kwarg = Annotated[
     list[str] | None,
     typer.Option("--kwarg", metavar="NAME=VALUE", help="A setting of the model, such as width=0.75.", rich_help_panel=MODEL),

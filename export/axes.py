@@ -75,7 +75,9 @@ def check_open(model: "ModelProto", dynamic: Mapping[str, Mapping[int, str]]) ->
             dimension = value.type.tensor_type.shape.dim[place]
             if not dimension.dim_param:
                 what = f"{word} (dimension {place} of {value.name}) was fixed to {dimension.dim_value} on the way"
-                hint = "forward turns that size into a number, such as in a loop over int(x.shape[0]); leave it out of --dynamic"
+                hint = (
+                    "forward turns that size into a number, such as in a loop over int(x.shape[0]); leave it out of --dynamic"
+                )
                 raise BadInput(what, hint)
             renamed[dimension.dim_param] = word
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):

@@ -1,4 +1,4 @@
-"""From a source and its graph to a verified file: written beside the target, compared with torch, and only then put in its place."""
+"""From a source and its graph to a verified file: written beside the target, compared with torch, then put in its place."""
 
 import errno
 import hashlib
@@ -228,12 +228,4 @@ def _artifact(
 def _value(value: onnx.ValueInfoProto) -> Value:
     kind = value.type.tensor_type
     shape = tuple(size.dim_param or size.dim_value for size in kind.shape.dim)
-    return Value(value.name, shape, onnx.TensorProto.DataType.Name(kind.elem_type).lower())
-
-
-def default_output(model: str, target: Target) -> Path:
-    """Where a model goes if the user names no file: its name, in the folder that the user is in."""
-    stem = model.rpartition(":")[2] if ":" in model else model
-    return Path(f"{stem}{target.suffix}")
-
-
+    return Value(value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name)

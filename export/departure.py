@@ -60,10 +60,10 @@ def _first_module(source: Source, tensors: Mapping[str, Tensor]) -> str:
     """The first module to end with another output, by names that are in both models; innermost ones end first."""
     ours, theirs = (dict(_outputs(module, tensors)) for module in (source.reference, source.module))
     for name, output in theirs.items():
-        if name in ours and ours[name].shape == output.shape and not _alike(output.numpy(), ours[name].numpy()):
-            # A convolution that has taken its norm in ends with what the norm ended with.
-            if not any(_alike(output.numpy(), other.numpy()) for other in ours.values() if other.shape == output.shape):
-                return f"{name} ({type(_bare(source.module).get_submodule(name)).__name__})"
+        # A convolution that has taken a norm in ends with what that norm ended with.
+        alike = [other for other in ours.values() if other.shape == output.shape]
+        if name in ours and alike and not any(_alike(output.numpy(), other.numpy()) for other in alike):
+            return f"{name} ({type(_bare(source.module).get_submodule(name)).__name__})"
     return ""
 
 
@@ -95,15 +95,13 @@ def _first_operator(graph: Graph, tensors: Mapping[str, Tensor]) -> str:
     found = _graph_values(graph.model, {name: tensor.numpy() for name, tensor in tensors.items()})
     for node in graph.model.graph.node:
         for name in node.output:
-            if name in found and name in expected and found[name].shape == expected[name].shape:
-                if not _alike(found[name], expected[name]):
-                    return f"{node.op_type} ({node.name}, value {name})"
+            both = name in found and name in expected and found[name].shape == expected[name].shape
+            if both and not _alike(found[name], expected[name]):
+                return f"{node.op_type} ({node.name}, value {name})"
     return ""
 
 
-def _program_values(
-    program: torch.export.ExportedProgram, inputs: list[Tensor], outputs: list[str]
-) -> dict[str, np.ndarray]:
+def _program_values(program: torch.export.ExportedProgram, inputs: list[Tensor], outputs: list[str]) -> dict[str, np.ndarray]:
     """What every node of the program gives, by the name that the graph's value has."""
     values: dict[str, np.ndarray] = {}
 
@@ -141,5 +139,3 @@ def _graph_values(model: ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, 
         path.write_bytes(laid_open.SerializeToString())
         arrays = open_session(path, 1, optimise=False)(feeds)
     return dict(zip([value.name for value in laid_open.graph.output], arrays, strict=True))
-
-

@@ -3,7 +3,7 @@
 import re
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -54,9 +54,13 @@ def explained(error: BaseException, name: str) -> MixbenchError:
 
 
 def place_of(error: BaseException) -> str:
-    """Where in the user's code, and in which module, an error arose: `` (in layers.0, net.py:12: y = x.svd())``; "" if unknown."""
-    found = _frame(error) or _line_in_text(error)
-    module = _module(error)
+    """Where in the user's code and in which module an error arose, as `` (in layers.0, net.py:12: y = x.svd())``, or ""."""
+    node = _node(error)
+    found = (
+        _frame(error) or _quoted([str(node.meta.get("stack_trace", ""))] if node else []) or _quoted(map(str, _chain(error)))
+    )
+    stack = node.meta.get("nn_module_stack") if node else None
+    module = str(list(stack.values())[-1][0]).removeprefix("L['self'].") if stack else ""
     words = ([f"in {module}"] if module else []) + ([found] if found else [])
     return f" ({', '.join(words)})" if words else ""
 
@@ -84,11 +88,10 @@ def _frame(error: BaseException) -> str:
     return ""
 
 
-def _line_in_text(error: BaseException) -> str:
-    """The innermost line of the user's that the messages quote."""
-    for link in reversed(list(_chain(error))):
-        quoted = [*_STACK_LINE.findall(str(link)), *_CAUSED_BY.findall(str(link))]
-        for place, number in reversed(quoted):
+def _quoted(texts: Iterable[str]) -> str:
+    """The innermost line of the user's that texts quote, the last text first."""
+    for text in reversed(list(texts)):
+        for place, number in reversed([*_STACK_LINE.findall(text), *_CAUSED_BY.findall(text)]):
             if _is_users(place):
                 lines = Path(place).read_text(encoding="utf-8", errors="replace").splitlines() if Path(place).is_file() else []
                 line = lines[int(number) - 1].strip() if int(number) <= len(lines) else ""
@@ -106,11 +109,11 @@ def _short(place: str) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
-def _module(error: BaseException) -> str:
-    """The module of the graph's node that was being translated: a local variable of the exporter's."""
+def _node(error: BaseException) -> torch.fx.Node | None:
+    """The graph's node that was being translated, a local variable of the exporter's."""
     for link in reversed(list(_chain(error))):
         for frame, _ in traceback.walk_tb(link.__traceback__):
             node = frame.f_locals.get("node")
-            if isinstance(node, torch.fx.Node) and (stack := node.meta.get("nn_module_stack")):
-                return str(list(stack.values())[-1][0]).removeprefix("L['self'].")
-    return ""
+            if isinstance(node, torch.fx.Node) and node.meta:
+                return node
+    return None

@@ -1,4 +1,4 @@
-"""From a `Source` to an ONNX graph: torch's exporter, the rewrites of the graph, and everything that tells of this machine gone."""
+"""From a `Source` to an ONNX graph: torch's exporter, the rewrites of the graph, and nothing that tells of this machine."""
 
 import ast
 from collections.abc import Iterator
@@ -12,13 +12,12 @@ from ..models.errors import BadInput, MixbenchError
 from .axes import check_open
 from .explain import explained
 from .graph_checks import check_graph
+from .opset import DEFAULT_OPSET, check_opset
 from .quiet import quiet
 from .rewrites.base import rewrite_graph
 from .signature import Flat
 from .source import Source
 
-DEFAULT_OPSET, OPSETS = 20, range(18, 26)
-"""What torch translates to as asked; a lower one it raises without a word."""
 LIMIT_BYTES = 2**31 - 2**20
 """A protobuf message ends at 2 GiB; beyond this the weights lie beside it."""
 
@@ -47,9 +46,7 @@ def to_graph(source: Source, opset: int = DEFAULT_OPSET) -> Graph:
         BadInput: on an opset that torch can't translate to, a model that can't be exported, an open dimension that was fixed,
             random numbers, or parts in training mode.
     """
-    if opset not in OPSETS:
-        what = f"opset {opset} can't be exported to; torch would silently write another"
-        raise BadInput(what, f"one from {OPSETS[0]} to {OPSETS[-1]}; {DEFAULT_OPSET} is what most runtimes read")
+    check_opset(opset)
     exported = _export(source, opset)
     model = exported.model_proto
     written = next(entry.version for entry in model.opset_import if entry.domain == "")

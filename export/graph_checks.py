@@ -1,4 +1,4 @@
-"""What a graph's operators say against it: some would make it wrong or impossible to verify, others keep it off accelerators."""
+"""What a graph's operators say against it: some make it wrong or impossible to verify, others keep it off accelerators."""
 
 from collections import Counter
 
@@ -11,7 +11,7 @@ _RANDOM = frozenset("RandomNormal RandomNormalLike RandomUniform RandomUniformLi
 _SIZED_BY_VALUES = frozenset("NonZero Unique Compress NonMaxSuppression".split())
 _CONTROL = frozenset("Loop Scan If SequenceAt SequenceEmpty SequenceInsert ConcatFromSequence SplitToSequence".split())
 _DECISIONS = frozenset(
-    "Greater GreaterOrEqual Less LessOrEqual Sign Floor Ceil Round ArgMax ArgMin TopK Mod Hardmax NonZero Equal".split()
+    "Greater GreaterOrEqual Less LessOrEqual Sign Floor Ceil Round ArgMax ArgMin TopK Mod Hardmax NonZero".split()
 )
 _ARITHMETIC = frozenset("Add Sub Mul Div Mod Pow ReduceSum CumSum MatMul Neg Abs".split())
 
@@ -49,10 +49,20 @@ def check_graph(model: ModelProto) -> tuple[str, ...]:
 
 
 def decides(model: ModelProto) -> bool:
-    """Whether the graph compares or rounds floats, so that a last bit can turn into a jump of the output."""
+    """Whether the graph compares or rounds floats that it computes, so that a last bit can turn into a jump of the output.
+
+    Comparisons of constants, such as positions, don't count.
+    """
     types = _types(model)
     floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
-    return any(node.op_type in _DECISIONS and types.get(node.input[0]) in floats for node in _nodes(model.graph))
+    computed = {value.name for value in model.graph.input}
+    for node in model.graph.node:  # in topological order
+        if computed.isdisjoint(node.input) or node.op_type in ("Shape", "Size"):
+            continue
+        if node.op_type in _DECISIONS and types.get(node.input[0]) in floats:
+            return True
+        computed.update(node.output)
+    return False
 
 
 def _kind(node: NodeProto, types: dict[str, int]) -> str:

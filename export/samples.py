@@ -1,4 +1,4 @@
-"""Inputs that are drawn: for the comparison with torch, and for norms that have never seen data. Each draw has its own generator."""
+"""Inputs that are drawn: to compare with torch, and for norms that have never seen data. Each draw has its own generator."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -27,9 +27,7 @@ def draw(source: Source, seed: int, sizes: Mapping[str, int] | None = None) -> d
     if seed == 0 and not sizes:
         return dict(source.inputs)
     shapes = {
-        name: tuple(
-            sizes.get(source.dynamic.get(name, {}).get(place, ""), size) for place, size in enumerate(example.shape)
-        )
+        name: tuple(sizes.get(source.dynamic.get(name, {}).get(place, ""), size) for place, size in enumerate(example.shape))
         for name, example in source.inputs.items()
     }
     return _draw(source.inputs, shapes, seed, _smallest_table(source.reference))

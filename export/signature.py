@@ -105,5 +105,8 @@ def _argument(path: tuple[Any, ...], parameters: list[str]) -> str:
 
 def _joined(path: tuple[Any, ...]) -> str:
     """A path through containers as a word that every runtime takes for a name."""
-    words = [part if isinstance(part, str) else getattr(part, "name", getattr(part, "key", getattr(part, "idx", ""))) for part in path]
+    words = [
+        part if isinstance(part, str) else getattr(part, "name", getattr(part, "key", getattr(part, "idx", "")))
+        for part in path
+    ]
     return "_".join("".join(c if c.isalnum() else "_" for c in str(word)) for word in words)

@@ -1,12 +1,12 @@
 """The proof that a file is the model: its outputs beside torch's on drawn inputs, within what torch itself is exact to.
 
-No fixed tolerance fits all networks: some pass rounding on as it is, some amplify it a thousand times. What the model itself does
-with rounding is measured, by running it in float32 and in float64 on the same inputs. A file passes if it differs from torch's
-float32 result by at most `FACTOR` times that difference, plus `FLOOR` of the output's largest value, since a float32 result that
-happens to be exact says nothing of the next one.
+No fixed tolerance fits all networks: some pass rounding on as it is, some amplify it a thousand times. What the model itself
+does with rounding is measured, by running it in float32 and in float64 on the same inputs. A file passes if it differs from
+torch's float32 result by at most `FACTOR` times that difference, plus `FLOOR` of the output's largest value, since a float32
+result that happens to be exact says nothing of the next one.
 
-A graph that compares or rounds floats (a hash by signs, an argmax) jumps where a last bit decides, in torch as in the file. Then
-more inputs are drawn, and fewer than half of them may be beyond the tolerance: a wrong graph is wrong on all of them.
+A graph that compares or rounds floats (a hash by signs, an argmax) jumps where a last bit decides, in torch as in the file.
+Then more inputs are drawn, and fewer than half of them may be beyond the tolerance: a wrong graph is wrong on all of them.
 """
 
 import copy
@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from ..models.errors import CheckFailed, first_line
@@ -234,5 +233,3 @@ def _numpy(tensor: Tensor) -> np.ndarray:
 
 def _cloned(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in inputs.items()}
-
-

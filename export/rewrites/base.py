@@ -6,12 +6,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from ...models.errors import BadInput
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Rewrite:
     """
 
     title: str
-    module: Callable[[nn.Module], nn.Module | None] | None = None
+    module: "Callable[[nn.Module], nn.Module | None] | None" = None
     graph: "Callable[[ModelProto], int] | None" = None
 
 
@@ -34,7 +33,7 @@ def names() -> list[str]:
     return sorted({path.stem for path in Path(__file__).parent.glob("[!_]*.py")} - {"base"})
 
 
-def rewrite_module(module: nn.Module, keep: Collection[str] = ()) -> tuple[nn.Module, tuple[str, ...]]:
+def rewrite_module(module: "nn.Module", keep: Collection[str] = ()) -> "tuple[nn.Module, tuple[str, ...]]":
     """Rewrite a module, which has to be a copy of the user's, in place where it can.
 
     Returns:
@@ -64,13 +63,23 @@ def rewrite_graph(model: "ModelProto", keep: Collection[str] = ()) -> tuple[str,
     return tuple(name for name, rewrite in _chosen(keep) if rewrite.graph is not None and rewrite.graph(model))
 
 
-def _chosen(keep: Collection[str]) -> list[tuple[str, Rewrite]]:
+def check_known(keep: Collection[str]) -> None:
+    """Refuse names that are no rewrite's.
+
+    Raises:
+        BadInput: on the first of them.
+    """
     if unknown := sorted(set(keep) - set(names())):
-        raise BadInput(f"no rewrite named {unknown[0]!r}", f"--keep takes {', '.join(names())}")
+        known = f"--keep takes {', '.join(names())}" if names() else "there are no rewrites"
+        raise BadInput(f"no rewrite named {unknown[0]!r}", known)
+
+
+def _chosen(keep: Collection[str]) -> list[tuple[str, Rewrite]]:
+    check_known(keep)
     return [(name, import_module(f".{name}", __package__).REWRITE) for name in names() if name not in keep]
 
 
-def _replace(module: nn.Module, rewrite: Callable[[nn.Module], nn.Module | None]) -> tuple[nn.Module, int]:
+def _replace(module: "nn.Module", rewrite: "Callable[[nn.Module], nn.Module | None]") -> "tuple[nn.Module, int]":
     count = 0
     for name, child in list(module.named_children()):
         replaced, below = _replace(child, rewrite)

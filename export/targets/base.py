@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeAlias
 
 from ...models.errors import BadInput, CannotMeasure
 
 if TYPE_CHECKING:
+    import numpy as np
     from onnx import ModelProto
 
     from ..source import Source
 
-Runner = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
+Runner: TypeAlias = "Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]"
 """Takes inputs by name, returns the results in order."""
 
 

@@ -33,7 +33,9 @@ def convert(source: Source, model: ModelProto, folder: Path) -> Path:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:
-        raise CheckFailed(f"the file does not pass ONNX's own checker: {first_line(error)}", "this is a bug: please report it") from error
+        raise CheckFailed(
+            f"the file does not pass ONNX's own checker: {first_line(error)}", "this is a bug: please report it"
+        ) from error
     return path
 
 

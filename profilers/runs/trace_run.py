@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from ...models.errors import BadInput
-from ..machine import Machine
 from ...models.versions import versions
+from ..machine import Machine
 
 SCHEMA = 1
 Phase = Literal["forward", "backward", "update"]

@@ -56,7 +56,8 @@ def capture(
         rewritten, changed = rewrite_module(_for_export(_all_eval(reparameterise(module))), keep)
     notes = list(case.notes + signature.notes)
     if fresh:
-        notes.append(f"{fresh} batch norms had never seen data: calibrated on random inputs, in the file too")
+        norms = f"{fresh} batch norms" if fresh > 1 else "a batch norm"
+        notes.append(f"{norms} had never seen data: calibrated on random inputs, in the file too")
     if case.weights is None and case.spec.family is not None:
         notes.append("random weights: --weights FILE exports trained ones")
     described = describe(case, reference, signature.inputs, fresh) | dict(metadata or {})

@@ -20,7 +20,7 @@ from .graph import Graph, nodes, set_metadata
 from .quiet import quiet
 from .source import Source
 from .targets.base import Runner, Target, check_installed
-from .verify import Expectation, verify, why
+from .verify import Expectation, depends, verify, why
 
 Stage = Callable[[str], None]
 
@@ -121,12 +121,12 @@ def _verified(
     if verification.passed:
         return verification
     hint = "nothing is kept of it; a file that was there before still is"
-    if (verification.dependence or 1.0) >= 0.01 and min_snr_db is None:
+    if depends(verification.dependence) and min_snr_db is None:
         worst = max(range(len(verification.checks)), key=lambda place: verification.checks[place].max_abs_error)
         with quiet():
             found = first_departure(graph, source, expectation.samples[worst].inputs)
         hint = f"{found or 'no single operator is to blame'}; --keep NAME leaves a rewrite out; {hint}"
-    else:
+    elif min_snr_db is None:
         hint = f"export trained weights, or mend the model; {hint}"
     raise CheckFailed(f"the {name} file is not the model: {why(verification)}", hint)
 

@@ -18,6 +18,7 @@ _OURS = str(Path(__file__).resolve().parent)
 _CASE = str(Path(__file__).resolve().parent.parent / "models" / "case.py")
 _STACK_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 _CAUSED_BY = re.compile(r"\(([^()\s]+\.py):(\d+) in \w+\)")
+_NO_FAKE = re.compile(r"(\w+::\w+): attempted to run this operator with Meta tensors")
 _NO_FUNCTION = re.compile(r"OpOverload\(op='([^']+)', overload='([^']*)'\)")
 
 
@@ -40,11 +41,11 @@ def explained(error: BaseException, name: str) -> MixbenchError:
         op = operator[1].replace("::", ".")
         what = f"{name} can't be exported: there is no ONNX form of {op}{at}"
         return BadInput(what, "take another operator there, or write a rewrite for it in export/rewrites")
-    if "ConstraintViolation" in " ".join(kinds) or "Constraints violated" in text or "specialized" in text:
-        what = f"{name} can't be exported with these open dimensions: forward fixes one of them{at}"
-        return BadInput(what, f"leave it out of --dynamic; torch says: {_sentence(root)}")
-    if "UnsupportedOperatorException" in kinds or "Could not run" in text or "no fake impl" in text.lower():
-        what = f"{name} can't be exported: an operator of its own has no fake (meta) form: {_sentence(root)}{at}"
+    if "ConstraintViolation" in " ".join(kinds) or "Constraints violated" in text or "user-specified ranges" in text:
+        what = f"{name} can't be exported with these open dimensions: forward turns one of them into a number{at}"
+        return BadInput(what, "such as in a loop over int(x.shape[0]); leave that dimension out of --dynamic")
+    if own := _NO_FAKE.search(text):
+        what = f"{name} can't be exported: the operator {own[1].replace('::', '.')} has no fake (meta) form{at}"
         return BadInput(what, "register one with torch.library.register_fake, or write it with torch's operators")
     if "DynamicOutputShapeException" in kinds:
         what = f"{name} can't be exported: the size of a result depends on values{at}"

@@ -70,37 +70,48 @@ def calibrate_norms(module: nn.Module, examples: Mapping[str, Tensor]) -> tuple[
     With the statistics that they start with, the signal of a deep network dies, its outputs hardly depend on its inputs, and
     any wrong file would pass for the model. A norm with statistics of its own is never touched.
 
+    The network runs in float64 for this. Sums in float32 depend on how many threads share them, and the same model would
+    leave with other bytes; the last bits of float64 don't survive the rounding to float32.
+
     Args:
         module: flat; it is left as it is.
 
     Returns:
         A copy with these norms calibrated, or the module itself, and how many there are.
     """
-    if not any(_is_fresh(part) for part in module.modules()):
+    fresh = [name for name, part in module.named_modules() if _is_fresh(part)]
+    if not fresh:
         return module, 0
-    calibrated = copy.deepcopy(module)
-    norms = [part for part in calibrated.modules() if _is_fresh(part)]
+    for dtype in (torch.float64, torch.float32):
+        try:
+            trained = _trained(copy.deepcopy(module).to(dtype), dtype, fresh, examples)
+        except Exception:  # noqa: BLE001 - float32 made inside, no other batch than the example's, one value a channel
+            continue
+        calibrated = copy.deepcopy(module)
+        for name in fresh:
+            calibrated.get_submodule(name).load_state_dict(trained.get_submodule(name).state_dict())
+        return calibrated, len(fresh)
+    return module, 0
+
+
+def _trained(module: nn.Module, dtype: torch.dtype, fresh: Sequence[str], examples: Mapping[str, Tensor]) -> nn.Module:
+    """The module after batches of drawn inputs, with these norms, and nothing else, in training mode."""
     leading = next(iter(examples.values())).shape[:1]
     shapes = {
         name: (_BATCH, *example.shape[1:]) if example.ndim and example.shape[:1] == leading else tuple(example.shape)
         for name, example in examples.items()
     }
-    kept = [norm.momentum for norm in norms]
+    for name in fresh:
+        norm = module.get_submodule(name)
+        assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        norm.momentum = None  # the plain average of what it sees
+        norm.train()
     with torch.random.fork_rng(devices=[]):  # whatever the model draws is its own affair, and not the caller's
         torch.manual_seed(0)
-        for norm in norms:
-            norm.momentum = None  # the plain average of what it sees
-            norm.train()
-        try:
-            for seed in range(_BATCHES):
-                run(calibrated, _draw(examples, shapes, seed + 1, _smallest_table(module)))
-        except Exception:  # noqa: BLE001 - a model that takes no other batch, or has a map of one value in training
-            return module, 0
-        finally:
-            for norm, momentum in zip(norms, kept, strict=True):
-                norm.momentum = momentum
-                norm.eval()
-    return calibrated, len(norms)
+        for seed in range(1, _BATCHES + 1):
+            inputs = _draw(examples, shapes, seed, _smallest_table(module))
+            run(module, {name: t.to(dtype) if t.is_floating_point() else t for name, t in inputs.items()})
+    return module
 
 
 def _is_fresh(part: nn.Module) -> bool:

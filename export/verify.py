@@ -89,10 +89,9 @@ def verify(runner: Runner, expectation: Expectation, min_snr_db: float | None = 
     tolerances = _tolerances(expectation)
     checks = tuple(_check(runner, sample, tolerances, min_snr_db) for sample in expectation.samples)
     failed = sum(not check.passed for check in checks)
-    depends = expectation.dependence is None or expectation.dependence >= DEPENDENCE
     spared = expectation.decides and min_snr_db is None
     return Verification(
-        passed=depends and (2 * failed < len(checks) if spared else not failed),
+        passed=depends(expectation.dependence) and (2 * failed < len(checks) if spared else not failed),
         max_abs_error=max(check.max_abs_error for check in checks),
         snr_db=_least(check.snr_db for check in checks),
         tolerance=max(tolerances),
@@ -104,9 +103,14 @@ def verify(runner: Runner, expectation: Expectation, min_snr_db: float | None = 
     )
 
 
+def depends(dependence: float | None) -> bool:
+    """Whether outputs differ as much as those of two inputs should; where no input varies nobody can tell."""
+    return dependence is None or dependence >= DEPENDENCE
+
+
 def why(verification: Verification) -> str:
     """A sentence on a failed verification."""
-    if verification.dependence is not None and verification.dependence < DEPENDENCE:
+    if verification.dependence is not None and not depends(verification.dependence):
         share = f"{100 * verification.dependence:.2g} %"
         return f"two different inputs give outputs that differ by {share} only, so any wrong file would pass"
     worst = max((check for check in verification.checks if not check.passed), key=lambda check: check.max_abs_error)
@@ -197,10 +201,12 @@ def _dependence(samples: Sequence[Sample]) -> float | None:
     shares = []
     for one, other in zip(first.expected, second.expected, strict=True):
         a, b = one.astype(np.float64), other.astype(np.float64)
-        if a.shape == b.shape and np.isfinite(a).all() and np.isfinite(b).all() and a.size:
-            scale = math.sqrt(float((a**2).sum()))
-            shares.append(math.sqrt(float(((a - b) ** 2).sum())) / scale if scale else float(np.any(b)))
-    return max(shares, default=None)
+        if a.shape != b.shape:
+            return 1.0
+        finite = np.isfinite(a) & np.isfinite(b)
+        scale, difference = (math.sqrt(float((array[finite] ** 2).sum())) for array in (a, a - b))
+        shares.append(difference / scale if scale else float(difference > 0))
+    return max(shares)
 
 
 def _notes(expectation: Expectation, failed: int, total: int) -> Iterator[str]:

@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING
 from ...models.errors import BadInput
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     from onnx import ModelProto
     from torch import nn
+
+
+_LARGEST_SHARED = 2**20
+"""Numbers in a constant up to which its equal is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +25,13 @@ class Rewrite:
     Attributes:
         title: what it does, in a line for the user.
         module: given a submodule, its equal for export, or None to leave it; asked for every submodule, innermost first.
-        graph: changes an ONNX graph in place and returns how many nodes it replaced.
+        graph: changes an ONNX graph in place and returns how many nodes it replaced. What it leaves unread is removed for it,
+            and equal small constants become one.
     """
 
     title: str
     module: "Callable[[nn.Module], nn.Module | None] | None" = None
-    graph: "Callable[[ModelProto], int] | None" = None
+    graph: "Callable[[ir.Model], int] | None" = None
 
 
 def names() -> list[str]:
@@ -45,7 +51,7 @@ def rewrite_module(module: "nn.Module", keep: Collection[str] = ()) -> "tuple[nn
     changed = set()
     for name, rewrite in _chosen(keep):
         if rewrite.module is not None:
-            module, count = _replace(module, rewrite.module)
+            module, count = _replace(module, rewrite.module, {})
             if count:
                 changed.add(name)
     return module, tuple(sorted(changed))
@@ -60,7 +66,20 @@ def rewrite_graph(model: "ModelProto", keep: Collection[str] = ()) -> tuple[str,
     Raises:
         BadInput: when ``keep`` names no rewrite.
     """
-    return tuple(name for name, rewrite in _chosen(keep) if rewrite.graph is not None and rewrite.graph(model))
+    import onnx_ir as ir
+    from onnx_ir.passes import common
+
+    graph = ir.from_proto(model)
+    changed = []
+    for name, rewrite in _chosen(keep):
+        if rewrite.graph is not None and rewrite.graph(graph):
+            changed.append(name)
+            common.RemoveUnusedNodesPass()(graph)
+    if changed:
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
+        common.DeduplicateInitializersPass(size_limit=_LARGEST_SHARED)(graph)
+        model.CopyFrom(ir.to_proto(graph))
+    return tuple(changed)
 
 
 def check_known(keep: Collection[str]) -> None:
@@ -79,12 +98,20 @@ def _chosen(keep: Collection[str]) -> list[tuple[str, Rewrite]]:
     return [(name, import_module(f".{name}", __package__).REWRITE) for name in names() if name not in keep]
 
 
-def _replace(module: "nn.Module", rewrite: "Callable[[nn.Module], nn.Module | None]") -> "tuple[nn.Module, int]":
+def _replace(
+    module: "nn.Module", rewrite: "Callable[[nn.Module], nn.Module | None]", seen: "dict[nn.Module, nn.Module]"
+) -> "tuple[nn.Module, int]":
+    """A module's equal, and how many submodules have a new form. One that stands in two places stays one."""
+    if module in seen:
+        return seen[module], 0
     count = 0
-    for name, child in list(module.named_children()):
-        replaced, below = _replace(child, rewrite)
-        count += below
-        if replaced is not child:
-            setattr(module, name, replaced)
+    # Not named_children(): that leaves out the second place of a shared module.
+    for name, child in list(module._modules.items()):
+        if child is not None:
+            replaced, below = _replace(child, rewrite, seen)
+            count += below
+            if replaced is not child:
+                setattr(module, name, replaced)
     other = rewrite(module)
-    return (module, count) if other is None else (other, count + 1)
+    seen[module] = module if other is None else other
+    return seen[module], count + (other is not None)

@@ -1,0 +1,86 @@
+"""Group norm by means, differences and products; and instance norm, where the graph has one.
+
+Why: the exporter writes nn.GroupNorm as Reshape, InstanceNormalization, Reshape, Mul, Add. NNAPI's table has no norm but
+batch norm, so that AFFNet's 21 cut it into pieces. ReduceMean, Sub, Mul, Add, Sqrt and Div are in NNAPI's and in CoreML
+MLProgram's table (ONNX Runtime 1.32, `tools/mobile_helpers/*.md`). CoreML's older NeuralNetwork has no ReduceMean; a
+GlobalAveragePool on a reshaped map would serve it, but takes a quarter longer and was less exact (4e-6 against 2e-6).
+
+The variance is the mean of squared differences, not a difference of squares, which would cancel. With one group the learned
+scale joins the reciprocal of the deviation before it meets the map: one pass less.
+
+Proof: equal to torch's group norm within 1e-12 in float64 and 1e-5 in float32 for drawn shapes and groups, and no
+InstanceNormalization left in the file (`tests/test_rewrites.py`).
+"""
+
+import numpy as np
+import onnx_ir as ir
+from torch import Tensor, nn
+
+from ._graph import Making, constant, nodes, replace, sizes
+from .base import Rewrite
+
+
+class MeanGroupNorm(nn.Module):
+    """An nn.GroupNorm by elementary operators; (B, C, ...) to the same."""
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.groups, self.eps, self.weight, self.bias = norm.num_groups, norm.eps, norm.weight, norm.bias
+        self.train(norm.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = self.groups == 1
+        grouped = x if one else x.reshape(x.shape[0], self.groups, -1)
+        over = tuple(range(1 if one else 2, grouped.ndim))
+        centred = grouped - grouped.mean(over, keepdim=True)
+        deviation = (centred * centred).mean(over, keepdim=True).add(self.eps).sqrt()
+        weight, bias = (None if p is None else p.reshape(-1, *(1,) * (x.ndim - 2)) for p in (self.weight, self.bias))
+        if one:
+            y = centred / deviation if weight is None else centred * (weight / deviation)
+        else:
+            y = (centred / deviation).reshape(x.shape)
+            y = y if weight is None else y * weight
+        return y if bias is None else y + bias
+
+
+def _by_means(module: nn.Module) -> nn.Module | None:
+    return MeanGroupNorm(module) if isinstance(module, nn.GroupNorm) and _is_plain(module) else None
+
+
+def _is_plain(module: nn.GroupNorm) -> bool:
+    return type(module).forward is nn.GroupNorm.forward
+
+
+def _instance_norms(model: ir.Model) -> int:
+    """Those of F.group_norm and nn.InstanceNorm, over all dimensions from the third."""
+    count = 0
+    for node in nodes(model, "InstanceNormalization"):
+        shape = sizes(node.inputs[0])
+        if shape is None:
+            continue
+        eps = node.attributes.get_float("epsilon", 1e-5)
+        replace(node, lambda make, node=node, rank=len(shape), eps=eps: _normed(make, node, rank, eps))  # type: ignore[misc]
+        count += 1
+    return count
+
+
+def _normed(make: Making, node: ir.Node, rank: int, eps: float) -> ir.Value:
+    x, scale, shift = node.inputs
+    assert x is not None and scale is not None and shift is not None
+    kind = np.float32 if x.dtype is None else x.dtype.numpy()
+    axes = make.integers(*range(2, rank))
+    centred = make.op("Sub", [x, make.op("ReduceMean", [x, axes])])
+    variance = make.op("ReduceMean", [make.op("Mul", [centred, centred]), axes])
+    deviation = make.op("Sqrt", [make.op("Add", [variance, make.constant(np.array(eps, kind))])])
+    y = make.op("Div", [centred, deviation])
+    spread = (-1, *(1,) * (rank - 2))
+    for operator, value, idle in (("Mul", scale, 1), ("Add", shift, 0)):
+        known = constant(value)
+        if known is None:
+            y = make.op(operator, [y, make.op("Reshape", [value, make.integers(*spread)])])
+        elif (known != idle).any():
+            y = make.op(operator, [y, make.constant(known.reshape(spread))])
+    return y
+
+
+REWRITE = Rewrite("group and instance norms by ReduceMean, Sub, Mul and Div", module=_by_means, graph=_instance_norms)

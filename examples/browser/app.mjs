@@ -114,18 +114,15 @@ async function main() {
     say(`Loading ${entry.file}…`);
     opened.push(await open(entry));
   }
-  const queue = () => (busy = busy.then(() => runAll(opened, picture, compared)).catch(fail));
+  const queue = () => (busy = busy.catch(() => {}).then(() => runAll(opened, picture, compared)));
   const take = async (file) => {
     if (!file) return;
-    try {
-      picture = await look(file);
-      compared = false;
-      await queue();
-    } catch {
-      say(`${file.name} is no picture that this browser reads`, true);
-    }
+    const pixels = await look(file).catch(() => null);
+    if (!pixels) return say(`${file.name} is no picture that this browser reads`, true);
+    [picture, compared] = [pixels, false];
+    await queue().catch(fail);
   };
-  $("#again").addEventListener("click", queue);
+  $("#again").addEventListener("click", () => queue().catch(fail));
   $("#file").addEventListener("change", (event) => take(event.target.files[0]));
   addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
   addEventListener("dragleave", () => document.body.classList.remove("over"));

@@ -53,7 +53,7 @@ def capture(
     reference, fresh = calibrate_norms(signature.flat(module), signature.inputs)
     module = _bare(reference)
     with torch.no_grad():
-        rewritten, changed = rewrite_module(_for_export(_all_eval(reparameterise(module))), keep)
+        rewritten, changed = rewrite_module(_all_eval(reparameterise(module)), keep)
     notes = list(case.notes + signature.notes)
     if fresh:
         norms = f"{fresh} batch norms" if fresh > 1 else "a batch norm"
@@ -126,14 +126,6 @@ def _shape(tensor: Tensor) -> str:
 
 def _bare(module: nn.Module) -> nn.Module:
     return module.model if isinstance(module, Flat) else module
-
-
-def _for_export(module: nn.Module) -> nn.Module:
-    """Let modules that have a form for export, which they offer by a method of that name, take it."""
-    for part in module.modules():
-        if callable(take := getattr(part, "for_export", None)):
-            take()
-    return module
 
 
 def _all_eval(module: nn.Module) -> nn.Module:

@@ -114,7 +114,7 @@ def _verified(
     runner = _opened(name, target, main)
     try:
         with quiet():
-            verification = verify(runner, expectation, min_snr_db)
+            verification = verify(runner, expectation, min_snr_db, target.slack)
     except Exception as error:
         what = f"the {name} file opens, and {target.runtime()} fails to run it: {first_line(error)}"
         raise CheckFailed(what, "nothing is kept of it; try another --opset or target") from error
@@ -125,7 +125,11 @@ def _verified(
         worst = max(range(len(verification.checks)), key=lambda place: verification.checks[place].max_abs_error)
         with quiet():
             found = first_departure(graph, source, expectation.samples[worst].inputs)
-        hint = f"{found or 'no single operator is to blame'}; --keep NAME leaves a rewrite out; {hint}"
+        if not found:
+            found = (
+                "no single operator is to blame" if name == "onnx" else f"its ONNX graph is right, so it is {target.title}'s"
+            )
+        hint = f"{found}; --keep NAME leaves a rewrite out; {hint}"
     elif min_snr_db is None:
         hint = f"export trained weights, or mend the model; {hint}"
     raise CheckFailed(f"the {name} file is not the model: {why(verification)}", hint)

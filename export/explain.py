@@ -10,10 +10,8 @@ import torch
 
 from ..models.errors import BadInput, MixbenchError, first_line
 
-_FOREIGN = tuple(
-    str(Path(place).resolve())
-    for place in (*(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")), Path(torch.__file__).parent)
-)
+_PLACES = [*(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")), str(Path(str(torch.__file__)).parent)]
+_FOREIGN = tuple(str(Path(place).resolve()) for place in _PLACES)
 _OURS = str(Path(__file__).resolve().parent)
 _CASE = str(Path(__file__).resolve().parent.parent / "models" / "case.py")
 _STACK_LINE = re.compile(r'File "([^"]+)", line (\d+)')

@@ -56,11 +56,14 @@ def to_graph(source: Source, opset: int = DEFAULT_OPSET) -> Graph:
     names = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
     assert names == (list(source.inputs), list(source.outputs)), f"the exporter renamed inputs or results: {names}"
     changed = rewrite_graph(model, source.keep)
+    for place, node in enumerate(model.graph.node):
+        node.name = node.name or f"/{node.op_type}_{place}"  # one that a rewrite has made
     check_open(model, source.dynamic)
     _strip(model)
     model.graph.name = "".join(c if c.isalnum() else "_" for c in source.metadata.get("model", source.name))
     model.producer_name, model.producer_version = "mixbench", source.metadata.get("mixbench_version", "")
     model = _with_shapes(model)
+    assert exported.exported_program is not None, "the new exporter keeps what it translated"
     return Graph(model, exported.exported_program, (*source.rewrites, *changed), check_graph(model))
 
 

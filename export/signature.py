@@ -88,7 +88,7 @@ def run(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[Tensor]:
 
 def _positional(module: nn.Module, count: int) -> list[str]:
     """The names of forward's first parameters; those that a star takes are numbered."""
-    names = []
+    names: list[str] = []
     for parameter in inspect.signature(module.forward).parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
             names += [f"{parameter.name}_{place}" for place in range(count - len(names))]

@@ -78,15 +78,16 @@ def expect(source: Source, decides: bool = False) -> Expectation:
     return Expectation(tuple(samples), _dependence(samples), decides, tuple(refused))
 
 
-def verify(runner: Runner, expectation: Expectation, min_snr_db: float | None = None) -> Verification:
+def verify(runner: Runner, expectation: Expectation, min_snr_db: float | None = None, slack: float = 1.0) -> Verification:
     """Run a file on the same inputs and compare.
 
     Args:
         runner: from a target's ``open``.
         min_snr_db: for a file of reduced precision: the signal-to-noise ratio that every check has to reach, instead of the
             tolerance.
+        slack: times the tolerance, see `Target`.
     """
-    tolerances = _tolerances(expectation)
+    tolerances = [slack * tolerance for tolerance in _tolerances(expectation)]
     checks = tuple(_check(runner, sample, tolerances, min_snr_db) for sample in expectation.samples)
     failed = sum(not check.passed for check in checks)
     spared = expectation.decides and min_snr_db is None

@@ -137,8 +137,7 @@ def export(
             stage("timing")
             artifacts = [replace(made, latency=_latency(made, places[made.target][0], source)) for made in artifacts]
     run = ExportRun(spec.name, tuple(artifacts), tuple(refusals))
-    how = "json" if json else "table"
-    emit.emit(run, how, None, lambda: export_view.tables(run), lambda: ())
+    emit.emit(run, emit.choose(json, False, None), None, lambda: export_view.tables(run), lambda: ())
 
 
 def _split(words: str | None) -> list[str]:

@@ -21,9 +21,7 @@ class GatheredBag(nn.EmbeddingBag):
     A padding row, which a bag leaves out, and an input of bags laid end to end (with offsets) are left to torch.
     """
 
-    def forward(
-        self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         if input.ndim != 2 or offsets is not None:
             return super().forward(input, offsets, per_sample_weights)
         rows = F.embedding(input, self.weight)

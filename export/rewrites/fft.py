@@ -141,9 +141,7 @@ def _axis(node: ir.Node) -> int | None:
     return node.attributes.get_int("axis", -2)
 
 
-def _dft(
-    make: Making, node: ir.Node, shape: tuple[int | None, ...], axis: int, given: np.ndarray | None
-) -> ir.Value:
+def _dft(make: Making, node: ir.Node, shape: tuple[int | None, ...], axis: int, given: np.ndarray | None) -> ir.Value:
     """x (..., N at ``axis``, ..., parts) by one matrix: the axis next to the parts, both as one, and back."""
     axis %= len(shape)
     count, parts = shape[axis], shape[-1]

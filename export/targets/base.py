@@ -35,6 +35,8 @@ class Target:
         portable: where the format runs, in words.
         dynamic: whether the format keeps open dimensions.
         folder: whether what `convert` returns is a folder.
+        slack: how many times the tolerance of the verification the runtime's kernels need, such as for an approximated sigmoid;
+            say why beside it.
     """
 
     title: str
@@ -47,6 +49,7 @@ class Target:
     portable: str
     dynamic: bool = False
     folder: bool = False
+    slack: float = 1.0
 
 
 def names() -> list[str]:

@@ -3,15 +3,16 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
-import onnx
-from onnx import ModelProto, TensorProto
+from typing import TYPE_CHECKING
 
 from ...models.errors import CheckFailed, first_line
-from .. import graph
-from ..source import Source
 from .base import Runner, Target
+
+if TYPE_CHECKING:
+    import numpy as np
+    from onnx import ModelProto
+
+    from ..source import Source
 
 _ALIGNMENT = 4096
 """So that a runtime can map the weights into memory instead of reading them."""
@@ -19,12 +20,16 @@ _BESIDE_FROM = 1024
 """Smaller constants stay in the graph: shapes and axes have to be known to whoever reads that alone."""
 
 
-def convert(source: Source, model: ModelProto, folder: Path) -> Path:
+def convert(source: "Source", model: "ModelProto", folder: Path) -> Path:
     """Write the graph, deterministically; weights that make it too large for one file go beside it.
 
     The name of that file is the hash of what is in it. So a graph never meets another's weights, whenever a replacement of
     both is cut off, and a name relative to the folder is all that is recorded.
     """
+    import onnx
+
+    from .. import graph
+
     path = folder / "model.onnx"
     if graph.weight_bytes(model) <= graph.LIMIT_BYTES:
         path.write_bytes(model.SerializeToString(deterministic=True))
@@ -39,7 +44,9 @@ def convert(source: Source, model: ModelProto, folder: Path) -> Path:
     return path
 
 
-def _write_apart(model: ModelProto, path: Path) -> None:
+def _write_apart(model: "ModelProto", path: Path) -> None:
+    from onnx import StringStringEntryProto, TensorProto
+
     apart = [tensor for tensor in model.graph.initializer if len(tensor.raw_data) >= _BESIDE_FROM]
     kept, places = [tensor.raw_data for tensor in apart], []
     digest, end = hashlib.sha256(), 0
@@ -56,7 +63,7 @@ def _write_apart(model: ModelProto, path: Path) -> None:
     try:
         for tensor, raw, offset in zip(apart, kept, places, strict=True):
             entries = {"location": name, "offset": str(offset), "length": str(len(raw))}
-            tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=value) for key, value in entries.items())
+            tensor.external_data.extend(StringStringEntryProto(key=key, value=value) for key, value in entries.items())
             tensor.data_location = TensorProto.EXTERNAL
             tensor.ClearField("raw_data")
         path.write_bytes(model.SerializeToString(deterministic=True))
@@ -79,7 +86,7 @@ def open_session(path: Path, threads: int, optimise: bool = True) -> Runner:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     known = {item.name for item in session.get_inputs()}
 
-    def run(feeds: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+    def run(feeds: "Mapping[str, np.ndarray]") -> "Sequence[np.ndarray]":
         found: Sequence[np.ndarray] = session.run(None, {name: value for name, value in feeds.items() if name in known})
         return found
 

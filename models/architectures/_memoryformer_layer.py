@@ -165,10 +165,6 @@ class MemoryLayer(nn.Module):
             y = (found if weights is None else found * weights.unsqueeze(-1)).sum(-2)
         return y if self.bias is None else y + self.bias
 
-    def for_export(self) -> None:
-        """Take the path that runtimes know; see `path`."""
-        self.path = "gather"
-
     def gather_macs(self, tokens: int) -> int:
         """Multiply-adds of weighting and adding up the rows: K H a token. No counter calls them MACs, the paper does."""
         return tokens * len(self.tables) * self.outputs

@@ -169,7 +169,10 @@ def test_both_models_run_in_threads_on_an_isolated_page(page: dict[str, Any]) ->
 
 @pytest.mark.browser
 def test_logits_in_the_browser_equal_those_of_pythons_onnx_runtime(page: dict[str, Any]) -> None:
-    expected = {entry["file"]: np.array(entry["expected"]) for entry in json.loads((page["models"] / "index.json").read_text())["models"]}
+    expected = {
+        entry["file"]: np.array(entry["expected"])
+        for entry in json.loads((page["models"] / "index.json").read_text())["models"]
+    }
     for result in page["report"]["results"]:
         logits = expected[result["file"]]
         assert len(logits) == 1000

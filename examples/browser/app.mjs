@@ -70,8 +70,9 @@ function show(model, { logits, median_ms }, verdict) {
   const words = $(".verdict", card);
   words.className = `verdict ${verdict ? (verdict.equal ? "good" : "bad") : ""}`;
   words.textContent = !verdict ? "A picture of your own: nothing to compare with." :
-    `${verdict.equal ? "Equal to" : "Differs from"} Python's ONNX Runtime: by ${verdict.difference.toExponential(1)} ` +
-    `at most, logits up to ${verdict.scale.toFixed(2)}.`;
+    `${verdict.equal ? "Equal to" : "Differs from"} Python's ONNX Runtime: ${verdict.difference.toExponential(1)} at most, ` +
+    `of ${verdict.scale.toFixed(2)}.`;
+  $(".note", card).hidden = metadata.weights !== "random";
 }
 
 /** Draw a picture and give its pixels. */

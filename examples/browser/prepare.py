@@ -49,7 +49,9 @@ def entry(path: Path, image: Image.Image) -> dict[str, Any]:
     return {"file": path.name, "expected": [float(value) for value in logits.ravel()]}
 
 
-def prepare(models: tuple[str, ...] = MODELS, folder: Path = FOLDER / "models", options: dict[str, list[str]] | None = None) -> None:
+def prepare(
+    models: tuple[str, ...] = MODELS, folder: Path = FOLDER / "models", options: dict[str, list[str]] | None = None
+) -> None:
     """Export the models into a folder and write its index."""
     folder.mkdir(exist_ok=True)
     with Image.open(FOLDER / "scene.png") as image:
@@ -64,7 +66,9 @@ def main() -> None:
     parser.add_argument("--weights", action="append", default=[], metavar="MODEL=FILE")
     parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line, for all models")
     arguments = parser.parse_args()
-    options: dict[str, list[str]] = {model: ["--labels", arguments.labels] if arguments.labels else [] for model in arguments.models}
+    options: dict[str, list[str]] = {
+        model: ["--labels", arguments.labels] if arguments.labels else [] for model in arguments.models
+    }
     for word in arguments.weights:
         model, _, file = word.partition("=")
         if model not in options or not file:

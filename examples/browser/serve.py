@@ -4,9 +4,11 @@ Run: python examples/browser/serve.py [--port 8000]
 """
 
 import argparse
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -14,7 +16,7 @@ FOLDER = Path(__file__).resolve().parent
 class Handler(SimpleHTTPRequestHandler):
     """Files of the folder with their types and the headers that make the page cross-origin isolated, which threads need."""
 
-    extensions_map = {
+    extensions_map: ClassVar[dict[str, str]] = {
         **SimpleHTTPRequestHandler.extensions_map,
         ".wasm": "application/wasm",  # anything else is not compiled while it arrives
         ".mjs": "text/javascript",
@@ -37,6 +39,11 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_header(name, value)
         super().end_headers()
 
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        """Send a file, unless the browser goes away meanwhile, as on a reload."""
+        with suppress(ConnectionError):
+            super().copyfile(source, outputfile)
+
     def log_message(self, format: str, *arguments: object) -> None:
         """Say nothing of what went well."""
 
@@ -48,7 +55,7 @@ def make_server(port: int = 0, folder: Path = FOLDER, handler: type[Handler] = H
 
 def main() -> None:
     """Serve until Ctrl-C."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--port", type=int, default=8000)
     with make_server(parser.parse_args().port) as server:
         print(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C ends it)", flush=True)

@@ -1,8 +1,8 @@
 """A capture of the module for converters that would get a part of it wrong: the same function, that part in other operators.
 
 Nearest up-sampling reads, for pixel i of ``out``, the pixel floor(i * in / out) of ``in``. litert-torch 0.10 gives other pixels
-where ``out`` is no multiple of ``in`` (a map of 3 x 3 spread over 7 x 7, as in GhostNetV2's last blocks), and nobody can look at
-what Core ML does off macOS. There the pixels are gathered by constant indices, which leaves nothing to interpret.
+where ``out`` is no multiple of ``in`` (a map of 3 x 3 spread over 7 x 7, as in GhostNetV2's last blocks), and what Core ML does
+can't be looked at off macOS. There the pixels are gathered by constant indices, which leaves nothing to interpret.
 """
 
 from typing import TYPE_CHECKING

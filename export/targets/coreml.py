@@ -4,7 +4,6 @@ Core ML runs on macOS and on Apple's devices only. Elsewhere the package is read
 with the model's, which finds an empty or broken one; that its values are right is not verified, and every view says so.
 """
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ def _convert(source: "Source", model: "ModelProto", folder: Path) -> Path:
     from ._capture import capture
 
     with torch.no_grad():
-        # A capture, whose sizes are constants: a trace of the module computes them, on which coremltools 9 fails with NumPy 2.4.
+        # Of a capture, whose sizes are constants: a plain trace computes them, and there coremltools 9 fails with NumPy 2.4.
         traced = torch.jit.trace(capture(source), tuple(source.inputs.values()), check_trace=False)
     described = [
         coremltools.TensorType(name, tuple(tensor.shape), np.float32 if tensor.is_floating_point() else np.int32)

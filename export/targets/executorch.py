@@ -1,7 +1,7 @@
 """ExecuTorch's program format, its convolutions, products and elementwise work handed to XNNPACK where XNNPACK takes them.
 
-The program is captured from the module itself, so no ONNX graph stands between. What XNNPACK doesn't take, such as nearest
-up-sampling, runs on ExecuTorch's portable kernels, which are slow.
+The program is captured from the module itself, so no ONNX graph stands between. What XNNPACK doesn't take, such as gathers,
+runs on ExecuTorch's portable kernels, which are slow.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +23,10 @@ def _convert(source: "Source", model: "ModelProto", folder: Path) -> Path:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
+    from ._capture import capture
+
     with torch.no_grad():
-        program = torch.export.export(source.module, tuple(source.inputs.values()))
+        program = torch.export.export(capture(source), tuple(source.inputs.values()))
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
     path = folder / "model.pte"
     path.write_bytes(lowered.buffer)

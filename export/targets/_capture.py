@@ -60,7 +60,7 @@ def _mean_in_steps(module: torch.fx.GraphModule, node: torch.fx.Node) -> None:
     assert isinstance(value, torch.fx.Node)
     rank = value.meta["val"].ndim
     keeps = bool(rest[0] if rest else node.kwargs.get("keepdim", False))
-    if rank != 4 or not keeps or sorted(axis % rank for axis in axes) != [1, 2, 3]:  # type: ignore[operator, union-attr]
+    if rank != 4 or not keeps or sorted(axis % rank for axis in axes) != [1, 2, 3]:  # type: ignore[union-attr]
         return
     with module.graph.inserting_before(node):
         pooled = module.graph.call_function(_MEAN, (value, [2, 3], True))

@@ -74,19 +74,28 @@ def stages(task: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: None
         return
     from rich.console import Console
-    from rich.markup import escape
-    from rich.status import Status
+    from rich.live import Live
+    from rich.spinner import Spinner
+    from rich.text import Text
 
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding) as screen:
-        status = Status(escape(task), console=Console(file=screen))
-        timer = threading.Timer(_PATIENCE_S, status.start)
+        spinner = Spinner("dots", Text(task))
+        live = Live(
+            spinner,
+            console=Console(file=screen),
+            refresh_per_second=12.5,
+            transient=True,
+            redirect_stdout=False,  # left to itself it would also draw what others write
+            redirect_stderr=False,
+        )
+        timer = threading.Timer(_PATIENCE_S, live.start)
         timer.daemon = True
         timer.start()
         try:
-            yield lambda text: status.update(escape(text))
+            yield lambda text: spinner.update(text=Text(text))
         finally:
             timer.cancel()
-            status.stop()
+            live.stop()
 
 
 @contextmanager

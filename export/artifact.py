@@ -36,7 +36,7 @@ class Verification:
     """How a file compares with the model.
 
     Attributes:
-        max_abs_error, snr_db: the worst of the checks.
+        max_abs_error, snr_db: the worst of the checks; of those within the tolerance, where others are forgiven.
         tolerance: the largest of those of the outputs, see `verify`.
         min_snr_db: what was asked for instead of a tolerance.
         own_error: of torch in float32 against float64 on the same inputs; null if the model does not run in float64.

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -20,9 +21,10 @@ from .graph import Graph, nodes, set_metadata
 from .quiet import quiet
 from .source import Source
 from .targets.base import Runner, Target, check_installed
-from .verify import Expectation, depends, verify, why
+from .verify import Expectation, compare, depends, verify, why
 
 Stage = Callable[[str], None]
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def deliver(
@@ -61,12 +63,14 @@ def deliver(
         verification = None
         if target.open is not None:
             stage(f"verifying {target.title}")
-            verification = _verified(name, target, main, source, graph, expectation, min_snr_db)
-            metadata = dict(source.metadata) | _reached(verification)
-            if name == "onnx":  # what was reached goes into the file, which changes nothing else of it
-                set_metadata(graph.model, metadata)
+            runner = _opened(name, target, main)
+            verification = _verified(name, target, runner, source, graph, expectation, min_snr_db)
+            if name == "onnx":  # what was reached goes into the file, and nothing else of it changes
+                set_metadata(graph.model, dict(source.metadata) | _reached(verification))
                 main = _converted(name, target, source, graph.model, folder)
-                _opened(name, target, main)(expectation.samples[0].inputs)
+                inputs = expectation.samples[0].inputs
+                pairs = zip(runner(inputs), _opened(name, target, main)(inputs), strict=True)
+                assert all(compare(before, after)[0] == 0 for before, after in pairs), "metadata changed the graph"
         stage(f"writing {output.name}")
         files = _place(main, folder, output)
     return _artifact(name, target, source, graph, output, files, verification)
@@ -80,12 +84,13 @@ def _converted(name: str, target: Target, source: Source, model: ModelProto, fol
     try:
         with quiet():
             main = target.convert(source, model, made)
-    except (MixbenchError, OSError):
+    except MixbenchError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise
         raise BadInput(f"{source.name} can't be converted to {name}: {first_line(error)}", "--debug shows all of it") from error
-    written = main.is_dir() and any(main.iterdir()) if main.is_dir() else main.is_file() and main.stat().st_size
-    if not written:
+    if not (any(main.iterdir()) if main.is_dir() else main.is_file() and main.stat().st_size):
         raise CheckFailed(f"the converter to {name} ended without an error and wrote nothing", "take another target")
     return main
 
@@ -105,13 +110,12 @@ def _opened(name: str, target: Target, main: Path) -> Runner:
 def _verified(
     name: str,
     target: Target,
-    main: Path,
+    runner: Runner,
     source: Source,
     graph: Graph,
     expectation: Expectation,
     min_snr_db: float | None,
 ) -> Verification:
-    runner = _opened(name, target, main)
     try:
         with quiet():
             verification = verify(runner, expectation, min_snr_db, target.slack)
@@ -123,12 +127,12 @@ def _verified(
     hint = "nothing is kept of it; a file that was there before still is"
     if depends(verification.dependence) and min_snr_db is None:
         worst = max(range(len(verification.checks)), key=lambda place: verification.checks[place].max_abs_error)
-        with quiet():
-            found = first_departure(graph, source, expectation.samples[worst].inputs)
-        if not found:
-            found = (
-                "no single operator is to blame" if name == "onnx" else f"its ONNX graph is right, so it is {target.title}'s"
-            )
+        blameless = "no single operator is to blame" if name == "onnx" else f"its ONNX graph is right, {target.title}'s is not"
+        try:
+            with quiet():
+                found = first_departure(graph, source, expectation.samples[worst].inputs) or blameless
+        except Exception as error:  # noqa: BLE001 - the search must not hide what it was to explain
+            found = f"where it departs could not be found: {first_line(error)}"
         hint = f"{found}; --keep NAME leaves a rewrite out; {hint}"
     elif min_snr_db is None:
         hint = f"export trained weights, or mend the model; {hint}"
@@ -143,8 +147,6 @@ def _reached(verification: Verification) -> dict[str, str]:
 
 def _exponent(error: float) -> int:
     """The least power of ten above a number."""
-    import math
-
     return math.floor(math.log10(error)) + 1
 
 
@@ -155,7 +157,7 @@ def _beside(output: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
             yield Path(folder)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        full = error.errno in _FULL
         reason = "the disk is full" if full else error.strerror or str(error)
         hint = "make room, or choose another place" if full else "choose another place for --output"
         raise BadInput(f"cannot write {str(output)!r}: {reason}", f"{hint}; what was there before still is") from error

@@ -1,14 +1,14 @@
 """From a `Source` to an ONNX graph: torch's exporter, the rewrites of the graph, and nothing that tells of this machine."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx
 import torch
 from onnx import GraphProto, ModelProto, NodeProto
 
-from ..models.errors import BadInput, MixbenchError
+from ..models.errors import BadInput, CheckFailed, MixbenchError, first_line
 from .axes import check_open
 from .explain import explained
 from .graph_checks import check_graph
@@ -45,24 +45,25 @@ def to_graph(source: Source, opset: int = DEFAULT_OPSET) -> Graph:
     Raises:
         BadInput: on an opset that torch can't translate to, a model that can't be exported, an open dimension that was fixed,
             random numbers, or parts in training mode.
+        CheckFailed: when the graph is not valid ONNX.
     """
     check_opset(opset)
-    exported = _export(source, opset)
-    model = exported.model_proto
-    written = next(entry.version for entry in model.opset_import if entry.domain == "")
-    if written != opset:
-        raise BadInput(f"opset {opset} was asked for, and the exporter wrote {written}", f"try --opset {DEFAULT_OPSET}")
-    _name_nodes(model.graph, isinstance(source.module, Flat))
-    names = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
-    assert names == (list(source.inputs), list(source.outputs)), f"the exporter renamed inputs or results: {names}"
-    changed = rewrite_graph(model, source.keep)
-    for place, node in enumerate(model.graph.node):
-        node.name = node.name or f"/{node.op_type}_{place}"  # one that a rewrite has made
-    check_open(model, source.dynamic)
-    _strip(model)
-    model.graph.name = "".join(c if c.isalnum() else "_" for c in source.metadata.get("model", source.name))
-    model.producer_name, model.producer_version = "mixbench", source.metadata.get("mixbench_version", "")
-    model = _with_shapes(model)
+    with quiet():
+        exported = _export(source, opset)
+        model = exported.model_proto
+        written = next(entry.version for entry in model.opset_import if entry.domain == "")
+        if written != opset:
+            raise BadInput(f"opset {opset} was asked for, and the exporter wrote {written}", f"try --opset {DEFAULT_OPSET}")
+        names = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
+        assert names == (list(source.inputs), list(source.outputs)), f"the exporter renamed inputs or results: {names}"
+        modules = _modules(model.graph, isinstance(source.module, Flat))
+        changed = rewrite_graph(model, source.keep)
+        _name_nodes(model.graph, modules)
+        check_open(model, source.dynamic)
+        _strip(model)
+        model.graph.name = "".join(c if c.isalnum() else "_" for c in source.metadata.get("model", source.name))
+        model.producer_name, model.producer_version = "mixbench", source.metadata.get("mixbench_version", "")
+        model = _with_shapes(model)
     assert exported.exported_program is not None, "the new exporter keeps what it translated"
     return Graph(model, exported.exported_program, (*source.rewrites, *changed), check_graph(model))
 
@@ -81,33 +82,46 @@ def weight_bytes(model: ModelProto) -> int:
 def _export(source: Source, opset: int) -> "torch.onnx.ONNXProgram":
     shapes = tuple(dict(source.dynamic.get(name, {})) for name in source.inputs)
     dynamic = ((shapes,) if isinstance(source.module, Flat) else shapes) if source.dynamic else None
-    with quiet() as _:
-        try:
-            exported = torch.onnx.export(
-                source.module,
-                tuple(tensor.clone() for tensor in source.inputs.values()),
-                dynamo=True,
-                verbose=False,
-                opset_version=opset,
-                input_names=list(source.inputs),
-                output_names=list(source.outputs),
-                dynamic_shapes=dynamic,
-            )
-        except MixbenchError:
-            raise
-        except Exception as error:
-            raise explained(error, source.name) from error
+    try:
+        exported = torch.onnx.export(
+            source.module,
+            tuple(tensor.clone() for tensor in source.inputs.values()),
+            dynamo=True,
+            verbose=False,
+            opset_version=opset,
+            input_names=list(source.inputs),
+            output_names=list(source.outputs),
+            dynamic_shapes=dynamic,
+        )
+    except MixbenchError:
+        raise
+    except Exception as error:
+        raise explained(error, source.name) from error
     assert exported is not None, "the new exporter returns a program"
     return exported
 
 
-def _name_nodes(graph: GraphProto, is_flat: bool) -> None:
-    """Name nodes after the module that they come from: a report by module needs that, and it tells nothing of this machine."""
-    for place, node in enumerate(graph.node):
+def _modules(graph: GraphProto, is_flat: bool) -> dict[str, str]:
+    """The module that each value comes from, as the exporter noted it beside the value's node."""
+    modules: dict[str, str] = {}
+    for node in graph.node:
         scopes = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "[]")
         path = [scope for scope in ast.literal_eval(scopes)[:-1] if not scope.startswith("_")]
         module = path[-1] if path else ""
         module = module.removeprefix("model").removeprefix(".") if is_flat else module
+        modules |= {name: module for name in node.output if name}
+    return modules
+
+
+def _name_nodes(graph: GraphProto, modules: Mapping[str, str]) -> None:
+    """Name nodes after their modules: a report by module needs that, and it tells nothing of this machine.
+
+    A rewrite leaves the old value's name on what takes its place; the nodes that it makes on the way there are of that module.
+    """
+    module = ""
+    for place in reversed(range(len(graph.node))):
+        node = graph.node[place]
+        module = next((modules[name] for name in node.output if name in modules), module)
         node.name = f"{module}/{node.op_type}_{place}"
 
 
@@ -152,5 +166,9 @@ def _with_shapes(model: ModelProto) -> ModelProto:
         model.graph.value_info.remove(value)
     if weight_bytes(model) > LIMIT_BYTES:
         return model  # shape inference takes no larger message; the exporter's own shapes stand
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:
+        what = f"the graph does not pass ONNX's own checker: {first_line(error)}"
+        raise CheckFailed(what, "try another --opset, or leave a rewrite out with --keep NAME") from error
     return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from mixbench.cli.app import main
+from mixbench.cli.commands import exporting
 from mixbench.export import capture as capturing
 from mixbench.export import deliver as delivering
 from mixbench.export import graph as graphs
@@ -216,17 +217,18 @@ def test_other_dtypes_are_refused() -> None:
 
 
 def test_norms_without_data_are_calibrated_and_trained_ones_left_alone() -> None:
-    fresh = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()
+    linear = nn.Linear(4, 4)
+    fresh = nn.Sequential(linear, nn.BatchNorm1d(4)).eval()
     x = {"x": torch.tensor([[1.0, 2.0, 3.0, 6.0]])}
     calibrated, count = calibrate_norms(fresh, x)
-    norm, before = calibrated[1], fresh[1]  # type: ignore[index]
+    norm, before = (module.get_buffer("1.running_mean") for module in (calibrated, fresh))
     assert count == 1 and not calibrated.training
-    assert bool(norm.running_mean.all()) and not bool(before.running_mean.any())
+    assert bool(norm.all()) and not bool(before.any())
     # Four batches of eight, normal with the example's mean of 3 and its deviation, which is sqrt(14 / 3).
     generators = [torch.Generator().manual_seed(seed) for seed in range(1, 5)]
     seen = torch.cat([torch.randn(8, 4, generator=generator) * (14 / 3) ** 0.5 + 3 for generator in generators])
     with torch.no_grad():
-        torch.testing.assert_close(norm.running_mean, fresh[0](seen).mean(0), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(norm, linear(seen).mean(0), rtol=1e-5, atol=1e-6)
     fresh.train()
     fresh(torch.randn(8, 4))
     fresh.eval()
@@ -471,6 +473,30 @@ REFUSED = {
     ("ghostnetv2", "--weights", "none.pth"): "there is no file 'none.pth'",
     ("net.onnx",): "is an ONNX file already",
 }
+
+
+def test_all_formats_make_one_table_and_a_refusal_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(source: Source, model: onnx.ModelProto, folder: Path) -> Path:
+        sys.stdout.write("the converter's own words")
+        raise RuntimeError("it takes no Relu")
+
+    formats = {"onnx": find("onnx"), "fake": fake(refuse, suffix=".fake"), "missing": fake(refuse, needs=("no_such",))}
+    monkeypatch.setattr(exporting, "names", lambda: list(formats))
+    monkeypatch.setattr(exporting, "find", formats.__getitem__)
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", f"{NETS}:Rows", "-o", "rows.any", "--to", "all"]) == 0
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    head, row = (line for line in printed.out.splitlines()[1:] if line[:6] in ("format", "onnx  "))
+    assert head.split() == ["format", "file", "size", "error", "latency", "here", "runs", "on"]
+    assert row.split()[:2] == ["onnx", "rows.onnx"] and ("us" in row or "µs" in row or "ms" in row)
+    assert "can't be converted to fake: RuntimeError: it takes no Relu" in printed.out
+    assert "--to missing needs the package no_such" in printed.out
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.onnx"]
+    assert main(["export", f"{NETS}:Rows", "-o", "rows.fake", "--to", "fake"]) == 2
+    assert capfd.readouterr().err.startswith("error: ")
 
 
 def test_bad_use_is_found_before_any_work(tmp_path: Path) -> None:

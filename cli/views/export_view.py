@@ -27,13 +27,13 @@ def tables(run: ExportRun) -> "Iterator[RenderableType]":
         yield table
 
 
-def megabytes(size: int) -> str:
-    """Bytes as MB of 10^6, with three digits."""
-    return f"{size / 1e6:.3g} MB"
+def bytes_of(size: int) -> str:
+    """Bytes in kB of 10^3 or MB of 10^6, with three digits."""
+    return f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1e3:.3g} kB"
 
 
 def _one(artifact: Artifact) -> "Table":
-    table = table_of(f"{artifact.path}  {megabytes(artifact.bytes)}", ("", "left"), ("", "left"))
+    table = table_of(f"{artifact.path}  {bytes_of(artifact.bytes)}", ("", "left"), ("", "left"))
     add(table, "format", f"{artifact.title}, opset {artifact.opset}, IR version {artifact.ir}")
     add(table, "inputs", _values(artifact.inputs))
     add(table, "results", _values(artifact.outputs))
@@ -44,7 +44,7 @@ def _one(artifact: Artifact) -> "Table":
     if artifact.rewrites:
         add(table, "rewritten", ", ".join(artifact.rewrites))
     for name, size in list(artifact.files.items())[1:]:
-        add(table, "beside it", f"{name}  {megabytes(size)}")
+        add(table, "beside it", f"{name}  {bytes_of(size)}")
     add(table, "verified", _verified(artifact.verification, artifact.runtime))
     add(table, "SHA-256", artifact.sha256)
     return table
@@ -68,7 +68,7 @@ def _several(run: ExportRun) -> "Table":
     for made in run.artifacts:
         error = "not verified" if made.verification is None else f"{made.verification.max_abs_error:.2g}"
         latency = "" if made.latency is None else ns(made.latency.median_ns)
-        add(table, made.target, made.path, megabytes(made.bytes), error, latency, made.portable)
+        add(table, made.target, made.path, bytes_of(made.bytes), error, latency, made.portable)
     return table
 
 

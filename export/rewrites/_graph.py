@@ -1,6 +1,6 @@
-"""What rewrites of ONNX graphs share: finding nodes, reading constants and sizes, putting other nodes in a node's place."""
+"""What rewrites of ONNX graphs share: reading constants and sizes, putting other nodes in a node's place."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -11,27 +11,59 @@ class Making(Tape):
     """Collects the nodes that take another's place."""
 
     def constant(self, value: np.ndarray) -> ir.Value:
-        """A constant tensor, as a node of its own until `replace` makes it an initializer."""
+        """A constant tensor; `rewrite_graph` makes it an initializer."""
         return self.op("Constant", [], {"value": ir.tensor(np.ascontiguousarray(value))})
+
+    def like(self, x: ir.Value, number: float) -> ir.Value:
+        """A number in the type of ``x``."""
+        return self.constant(np.array(number, np.float32 if x.dtype is None else x.dtype.numpy()))
 
     def integers(self, *numbers: int) -> ir.Value:
         """A constant vector, such as a shape or axes."""
         return self.constant(np.array(numbers, np.int64))
 
 
-def nodes(model: ir.Model, *operators: str) -> Iterator[ir.Node]:
-    """The main graph's nodes of these standard operators; the graph may be changed on the way."""
-    return (node for node in list(model.graph) if node.domain == "" and node.op_type in operators)
+def each(*operators: str, form: Callable[[Making, ir.Node], ir.Value | None]) -> Callable[[ir.Model], int]:
+    """A change to the main graph's nodes of some standard operators, as far as ``form`` has another form of them.
+
+    Args:
+        form: given a node, returns the value that takes the place of its first output, made or one that is there already, or
+            None to leave the node. A made value gets the old one's name, type and shape.
+    """
+
+    def change(model: ir.Model) -> int:
+        count = 0
+        for node in list(model.graph):
+            if node.domain == "" and node.op_type in operators:
+                making = Making()
+                new = form(making, node)
+                if new is not None:
+                    _replace(node, new, making.nodes)
+                    count += 1
+        return count
+
+    return change
 
 
-def replace(node: ir.Node, make: Callable[[Making], ir.Value]) -> None:
-    """Put what ``make`` builds into a node's place; the node has one output that is used, and it keeps its name."""
-    making = Making()
-    new, old = make(making), node.outputs[0]
-    graph = node.graph
+def _replace(node: ir.Node, new: ir.Value, made: Sequence[ir.Node]) -> None:
+    old, graph = node.outputs[0], node.graph
     assert isinstance(graph, ir.Graph)
-    made = making.nodes
-    ir.convenience.replace_nodes_and_values(graph, node, [node], made, [old], [new])
+    if new.producer() in made:
+        ir.convenience.replace_nodes_and_values(graph, node, [node], made, [old], [new])
+    else:  # the node goes with the other unread ones, unless it is an output, whose name has to stay
+        ir.convenience.replace_all_uses_with(old, new)
+
+
+def operand(node: ir.Node, position: int) -> ir.Value | None:
+    """An input, None where an optional one is left out."""
+    return node.inputs[position] if position < len(node.inputs) else None
+
+
+def first(node: ir.Node) -> ir.Value:
+    """The first input, which no operator here can do without."""
+    x = node.inputs[0]
+    assert x is not None
+    return x
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
@@ -50,11 +82,7 @@ def sizes(value: ir.Value | None) -> tuple[int | None, ...] | None:
 def axes_of(node: ir.Node, position: int = 1) -> tuple[int, ...] | None:
     """Constant axes of a node, counted from the front, wherever its version has them; None if unknown or absent."""
     given = node.attributes.get("axes")
-    found: Sequence[int] | np.ndarray | None = None
-    if given is not None:
-        found = given.as_ints()
-    elif len(node.inputs) > position:
-        found = constant(node.inputs[position])
+    found = constant(operand(node, position)) if given is None else np.array(given.as_ints())
     shape = sizes(node.inputs[0])
     if found is None or shape is None:
         return None

@@ -1,7 +1,7 @@
 """Look-ups by gather: a bag of rows becomes the rows, weighted and added up.
 
-Why: the exporter turns an embedding bag into a Loop over sequences, which no accelerator takes and which costs ONNX Runtime
-3 times as long as a gather. MemoryFormer's layers have a gather path of their own; an nn.EmbeddingBag whose bags are the rows
+Why: the exporter turns an embedding bag into a Loop over sequences, which no accelerator takes and ONNX Runtime runs slower
+than a gather. MemoryFormer's layers have a gather path of their own; an nn.EmbeddingBag whose bags are the rows
 of a matrix is read the same way. What makes a bag fast, that the rows are never laid out, is lost: K rows a token are.
 
 Proof: equal to float64 rounding for any shape (`tests/test_rewrites.py`), no Loop or Sequence in the exported file, and

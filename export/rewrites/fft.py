@@ -7,7 +7,7 @@ where matrices win although they multiply more: several times as fast on AFFNet'
 Forms, for a map of H x W and R = W // 2 + 1 columns:
 
 - up to 64 pixels one matrix over the whole map, H W x 2 H R (the Kronecker product of both directions): two products in all,
-  measured faster up to 8 x 8 and slower from 14 x 14 on;
+  faster at 8 x 8 and below, slower from 8 x 12 on;
 - above that, stacked: a row times W x 2 R gives its real and its imaginary parts; then one matrix of 2 H x 2 H over rows,
   [[cos, sin], [-sin, cos]], as a 1x1 convolution whose channels are the rows. Its columns are ordered (row, part), as the
   first product leaves them, so that nothing is transposed, split or gathered in between. A convolution with constant weights
@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...models.errors import BadInput
-from ._graph import Making, constant, nodes, replace, sizes
+from ._graph import Making, constant, each, first, operand, sizes
 from .base import Rewrite
 from .complex import Spectrum
 
@@ -120,46 +120,33 @@ def _matrices(module: nn.Module) -> nn.Module | None:
     return MatrixSpectrum() if type(module) is Spectrum else None
 
 
-def _dft_nodes(model: ir.Model) -> int:
-    """DFT nodes along an axis of known length."""
-    count = 0
-    for node in nodes(model, "DFT"):
-        shape = sizes(node.inputs[0])
-        axis, given = _axis(node), constant(node.inputs[1]) if len(node.inputs) > 1 else None
-        unknown = len(node.inputs) > 1 and node.inputs[1] is not None and given is None
-        if shape is None or axis is None or unknown or shape[axis % len(shape)] is None:
-            continue
-        replace(node, lambda make, n=node, s=shape, a=axis, g=given: _dft(make, n, s, a, g))  # type: ignore[misc]
-        count += 1
-    return count
+def _dft(make: Making, node: ir.Node) -> ir.Value | None:
+    """A DFT of x (..., N at some axis, ..., parts) by one matrix: the axis next to the parts, both as one, and back."""
+    x, given = first(node), operand(node, 1)
+    shape, axis, length = sizes(x), _axis(node), constant(given)
+    if shape is None or axis is None or (given is not None and length is None):
+        return None
+    axis, last = axis % len(shape), len(shape) - 1
+    count, parts = shape[axis], shape[last]
+    order = [*(i for i in range(last) if i != axis), axis, last]
+    outer = [shape[i] for i in order[:-2]]
+    if count is None or parts is None or outer.count(None) > 1:  # one open size a Reshape finds by itself
+        return None
+    lead = [-1 if size is None else size for size in outer]
+    matrix, results = _dft_matrix(count, parts, node, None if length is None else int(length))
+    turned = make.op("Reshape", [make.op("Transpose", [x], {"perm": order}), make.integers(*lead, count * parts)])
+    kind = np.float32 if x.dtype is None else x.dtype.numpy()
+    product = make.op("MatMul", [turned, make.constant(matrix.astype(kind))])
+    product = make.op("Reshape", [product, make.integers(*lead, matrix.shape[1] // results, results)])
+    return make.op("Transpose", [product], {"perm": [order.index(i) for i in range(len(shape))]})
 
 
 def _axis(node: ir.Node) -> int | None:
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
-        found = constant(node.inputs[2])
+    """An input since opset 20, an attribute before."""
+    if (given := operand(node, 2)) is not None:
+        found = constant(given)
         return None if found is None else int(found)
     return node.attributes.get_int("axis", -2)
-
-
-def _dft(make: Making, node: ir.Node, shape: tuple[int | None, ...], axis: int, given: np.ndarray | None) -> ir.Value:
-    """x (..., N at ``axis``, ..., parts) by one matrix: the axis next to the parts, both as one, and back."""
-    axis %= len(shape)
-    count, parts = shape[axis], shape[-1]
-    assert count is not None
-    assert parts in (1, 2)
-    matrix, results = _dft_matrix(count, parts, node, None if given is None else int(given))
-    order = [*(i for i in range(len(shape) - 1) if i != axis), axis, len(shape) - 1]
-    outer = [shape[i] for i in order[:-2]]
-    if outer.count(None) > 1:  # one open size may be left to the reshape
-        outer = [None if i == 0 else 0 for i in range(len(outer))]
-    lead = [-1 if size is None else size for size in outer]
-    x: ir.Value | None = node.inputs[0]
-    x = make.op("Transpose", [x], {"perm": order})
-    x = make.op("Reshape", [x, make.integers(*lead, count * parts)])
-    kind = np.float64 if node.inputs[0] is not None and node.inputs[0].dtype == ir.DataType.DOUBLE else np.float32
-    x = make.op("MatMul", [x, make.constant(matrix.astype(kind))])
-    x = make.op("Reshape", [x, make.integers(*lead, matrix.shape[1] // results, results)])
-    return make.op("Transpose", [x], {"perm": [order.index(i) for i in range(len(shape))]})
 
 
 def _dft_matrix(count: int, parts: int, node: ir.Node, length: int | None) -> tuple[np.ndarray, int]:
@@ -178,4 +165,4 @@ def _dft_matrix(count: int, parts: int, node: ir.Node, length: int | None) -> tu
     return pairs.reshape(len(pairs), -1), 2
 
 
-REWRITE = Rewrite("Fourier transforms as constant matrices", module=_matrices, graph=_dft_nodes)
+REWRITE = Rewrite("Fourier transforms as constant matrices", module=_matrices, graph=each("DFT", form=_dft))

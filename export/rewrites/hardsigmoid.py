@@ -9,33 +9,22 @@ Proof: within 2 units in the last place of 1 for drawn a, b and x (`tests/test_r
 another place.
 """
 
-import numpy as np
 import onnx_ir as ir
 
-from ._graph import Making, nodes, replace
+from ._graph import Making, each, first
 from .base import Rewrite
 
 
-def _clip(model: ir.Model) -> int:
-    count = 0
-    for node in nodes(model, "HardSigmoid", "HardSwish"):
-        gate = node.op_type == "HardSwish"
-        slope = 1 / 6 if gate else node.attributes.get_float("alpha", 0.2)
-        shift = 0.5 if gate else node.attributes.get_float("beta", 0.5)
-        if slope <= 0:  # constant or falling: not what anybody calls a hard sigmoid
-            continue
-        replace(node, lambda make, node=node, a=slope, b=shift, gate=gate: _clipped(make, node, a, b, gate))  # type: ignore[misc]
-        count += 1
-    return count
-
-
-def _clipped(make: Making, node: ir.Node, slope: float, shift: float, gate: bool) -> ir.Value:
-    x = node.inputs[0]
-    assert x is not None
-    kind = np.float32 if x.dtype is None else x.dtype.numpy()
-    low, high, offset, factor = (make.constant(np.array(value, kind)) for value in (0, 1 / slope, shift / slope, slope))
+def _clip(make: Making, node: ir.Node) -> ir.Value | None:
+    gate = node.op_type == "HardSwish"
+    slope = 1 / 6 if gate else node.attributes.get_float("alpha", 0.2)
+    shift = 0.5 if gate else node.attributes.get_float("beta", 0.5)
+    if slope <= 0:  # constant or falling: not what anybody calls a hard sigmoid
+        return None
+    x = first(node)
+    low, high, offset, factor = (make.like(x, number) for number in (0, 1 / slope, shift / slope, slope))
     y = make.op("Mul", [make.op("Clip", [make.op("Add", [x, offset]), low, high]), factor])
     return make.op("Mul", [x, y]) if gate else y
 
 
-REWRITE = Rewrite("HardSigmoid and HardSwish as Add, Clip and Mul", graph=_clip)
+REWRITE = Rewrite("HardSigmoid and HardSwish as Add, Clip and Mul", graph=each("HardSigmoid", "HardSwish", form=_clip))

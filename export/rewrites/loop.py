@@ -14,6 +14,7 @@ other batches than the captured one; the file has one Loop (`tests/test_rewrites
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +44,8 @@ class LoopingHopfield(Hopfield):
         matrix = mask.softmax((q * beta) @ k.mT)
         start = torch.zeros((), dtype=torch.int64, device=k.device)
         given = [k, beta, limits, eps, *(part for part in (mask.allowed, mask.added) if part is not None)]
-        found = while_loop_op(_goes_on, _update_under(mask), (start, limits > 0, matrix), tuple(given))
-        return found[2], None
+        carried: Any = (start, limits > 0, matrix)  # torch's own hint has room for one
+        return while_loop_op(_goes_on, _update_under(mask), carried, tuple(given))[2], None
 
 
 def _goes_on(step: Tensor, active: Tensor, matrix: Tensor, *_: Tensor) -> Tensor:

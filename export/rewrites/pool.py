@@ -10,25 +10,17 @@ axes or of another rank is left alone (`tests/test_rewrites.py`).
 
 import onnx_ir as ir
 
-from ._graph import Making, axes_of, nodes, replace, sizes
+from ._graph import Making, axes_of, each, first, sizes
 from .base import Rewrite
 
 
-def _pool(model: ir.Model) -> int:
-    count = 0
-    for node in nodes(model, "ReduceMean"):
-        shape = sizes(node.inputs[0])
-        if shape is None or len(shape) != 4 or axes_of(node) != (2, 3):
-            continue
-        kept = node.attributes.get_int("keepdims", 1)
-        replace(node, lambda make, node=node, kept=kept: _pooled(make, node, bool(kept)))  # type: ignore[misc]
-        count += 1
-    return count
+def _pool(make: Making, node: ir.Node) -> ir.Value | None:
+    x = first(node)
+    shape = sizes(x)
+    if shape is None or len(shape) != 4 or axes_of(node) != (2, 3) or x.dtype is None or not x.dtype.is_floating_point():
+        return None
+    pooled = make.op("GlobalAveragePool", [x])
+    return pooled if node.attributes.get_int("keepdims", 1) else make.op("Squeeze", [pooled, make.integers(2, 3)])
 
 
-def _pooled(make: Making, node: ir.Node, kept: bool) -> ir.Value:
-    pooled = make.op("GlobalAveragePool", [node.inputs[0]])
-    return pooled if kept else make.op("Squeeze", [pooled, make.integers(2, 3)])
-
-
-REWRITE = Rewrite("means over height and width as GlobalAveragePool", graph=_pool)
+REWRITE = Rewrite("means over height and width as GlobalAveragePool", graph=each("ReduceMean", form=_pool))

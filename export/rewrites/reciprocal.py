@@ -9,20 +9,16 @@ Proof: one rounding instead of two: within 2 units in the last place, in ONNX Ru
 
 import onnx_ir as ir
 
-from ._graph import nodes, replace
+from ._graph import Making, each, first
 from .base import Rewrite
 
 
-def _quotients(model: ir.Model) -> int:
-    count = 0
-    for node in nodes(model, "Mul"):
-        for factor, other in (node.inputs, node.inputs[::-1]):
-            below = None if factor is None else factor.producer()
-            if below is not None and below.op_type == "Reciprocal" and below.domain == "":
-                replace(node, lambda make, x=other, y=below.inputs[0]: make.op("Div", [x, y]))  # type: ignore[misc]
-                count += 1
-                break
-    return count
+def _quotient(make: Making, node: ir.Node) -> ir.Value | None:
+    for factor, other in (node.inputs, node.inputs[::-1]):
+        below = None if factor is None else factor.producer()
+        if below is not None and below.op_type == "Reciprocal" and below.domain == "":
+            return make.op("Div", [other, first(below)])
+    return None
 
 
-REWRITE = Rewrite("products with a Reciprocal as Div", graph=_quotients)
+REWRITE = Rewrite("products with a Reciprocal as Div", graph=each("Mul", form=_quotient))

@@ -11,30 +11,27 @@ Proof: results equal to the bit at batches 1 and 3, and no Shape nor Concat left
 
 import onnx_ir as ir
 
-from ._graph import Making, constant, nodes, replace, sizes
+from ._graph import Making, constant, each, first, operand, sizes
 from .base import Rewrite
 
 
-def _static(model: ir.Model) -> int:
-    if model.opset_imports.get("", 0) < 18:
-        return 0
-    count = 0
-    for node in nodes(model, "Resize"):
-        wanted = node.inputs[3] if len(node.inputs) > 3 else None
-        if wanted is None or constant(wanted) is not None or "axes" in node.attributes:
-            continue
-        source, result = sizes(node.inputs[0]), sizes(node.outputs[0])
-        if source is None or result is None or len(source) != 4 or None in (*source[2:], *result[2:]) or source[1] != result[1]:
-            continue
-        height, width = (size for size in result[2:] if size is not None)
-        replace(node, lambda make, node=node, size=(height, width): _sized(make, node, size))  # type: ignore[misc]
-        count += 1
-    return count
+def _static(make: Making, node: ir.Node) -> ir.Value | None:
+    wanted, source, result = operand(node, 3), sizes(node.inputs[0]), sizes(node.outputs[0])
+    if wanted is None or constant(wanted) is not None or "axes" in node.attributes or _opset(node) < 18:
+        return None
+    if node.attributes.get_string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":  # needs its region
+        return None
+    if source is None or result is None or len(source) != 4 or source[1] != result[1] or source[1] is None:
+        return None
+    height, width = result[2:]
+    if height is None or width is None:
+        return None
+    return make.op("Resize", [first(node), None, None, make.integers(height, width)], {**node.attributes, "axes": (2, 3)})
 
 
-def _sized(make: Making, node: ir.Node, size: tuple[int, int]) -> ir.Value:
-    attributes = {**node.attributes, "axes": (2, 3)}
-    return make.op("Resize", [node.inputs[0], None, None, make.integers(*size)], attributes)
+def _opset(node: ir.Node) -> int:
+    assert isinstance(node.graph, ir.Graph)
+    return node.graph.opset_imports.get("", 0)
 
 
-REWRITE = Rewrite("Resize with constant sizes, also with an open batch", graph=_static)
+REWRITE = Rewrite("Resize with constant sizes, also with an open batch", graph=each("Resize", form=_static))

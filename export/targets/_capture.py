@@ -21,7 +21,7 @@ _NEAREST, _MEAN = torch.ops.aten.upsample_nearest2d.vec, torch.ops.aten.mean.dim
 
 
 def capture(source: "Source") -> nn.Module:
-    """The source's module as a graph with all sizes fixed, uneven nearest up-samplings as gathers, means of whole maps in two steps.
+    """The source's module as a graph of fixed sizes: uneven nearest up-samplings as gathers, means of whole maps in two steps.
 
     Returns:
         A module that takes the inputs by position and returns what the source's module returns.

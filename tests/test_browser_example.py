@@ -126,7 +126,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     subprocess.run([sys.executable, folder / "prepare.py"], check=True, capture_output=True)
     serve, said = example("serve"), Queue[dict[str, Any]]()
 
-    class Listener(serve.Handler):  # type: ignore[name-defined, misc]
+    class Listener(serve.Handler):  # type: ignore[name-defined]
         """Takes the page's report."""
 
         def do_POST(self) -> None:  # noqa: N802

@@ -193,6 +193,20 @@ def test_even_nearest_up_sampling_is_left_to_the_converter() -> None:
     assert torch.ops.aten.index_select.default not in {node.target for node in module.graph.nodes}
 
 
+@pytest.mark.parametrize(
+    ("axes", "keeps", "means"), [((1, 2, 3), True, 2), ((-1, 1, 2), True, 2), ((2, 3), True, 1), ((1, 2, 3), False, 1)]
+)
+def test_a_mean_of_whole_maps_is_taken_in_two_steps(axes: tuple[int, ...], keeps: bool, means: int) -> None:
+    class Mean(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean(axes, keepdim=keeps)
+
+    x = torch.randn(2, 6, 5, 4, dtype=torch.float64)
+    module = capture(Source("mean", Mean(), Mean(), {"x": x}, ("y",)))
+    assert [node.target for node in module.graph.nodes].count(torch.ops.aten.mean.dim) == means
+    torch.testing.assert_close(module(x), x.mean(axes, keepdim=keeps), rtol=0, atol=1e-15)
+
+
 @pytest.mark.targets
 @pytest.mark.parametrize("name", WITH_PACKAGES)
 def test_a_network_is_delivered_as_itself(name: str, gated: Made, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parent
 class Handler(SimpleHTTPRequestHandler):
     """Files of the folder with their types and the headers that make the page cross-origin isolated, which threads need."""
 
-    extensions_map: ClassVar[dict[str, str]] = {
+    extensions_map = {  # noqa: RUF012 - the base class declares it
         **SimpleHTTPRequestHandler.extensions_map,
         ".wasm": "application/wasm",  # anything else is not compiled while it arrives
         ".mjs": "text/javascript",

@@ -12,7 +12,6 @@ channels it has errors like everybody's: 1e-6 instead of 1.4e-5 on AFFNet's logi
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 if TYPE_CHECKING:
     from ..source import Source
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _NEAREST, _MEAN = torch.ops.aten.upsample_nearest2d.vec, torch.ops.aten.mean.dim
 
 
-def capture(source: "Source") -> nn.Module:
+def capture(source: "Source") -> torch.fx.GraphModule:
     """The source's module as a graph of fixed sizes: uneven nearest up-samplings as gathers, means of whole maps in two steps.
 
     Returns:

@@ -173,13 +173,16 @@ def _place(main: Path, folder: Path, output: Path) -> list[Path]:
             file.chmod(0o666 & ~mask)
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
-    # Files that go by the main one's name keep doing so; any other name is one that is recorded in the main file.
-    names = [f"{output.stem}{path.suffix}" if path.stem == main.stem else path.name for path in others]
-    placed = [path.replace(output.with_name(name)) for path, name in zip(others, names, strict=True)]
+    placed = [path.replace(output.parent / _renamed(path.name, main.stem, output.stem)) for path in others]
     if output.is_dir():  # a folder can't be replaced by a rename; the old one waits aside until the new one is there
         output.rename(folder / "old")
     placed.insert(0, main.replace(output))
     return placed
+
+
+def _renamed(name: str, stem: str, new: str) -> str:
+    """A file that bears the main one's stem is found by it, and goes on bearing it."""
+    return new + name.removeprefix(stem) if name.startswith(f"{stem}.") else name
 
 
 def _artifact(

@@ -28,7 +28,8 @@ class Target:
         suffix: of the files, with its dot.
         needs: modules that have to be importable, and ``extra``, the extra of mixbench that installs them ("" for none).
         convert: writes the format into a folder of its own, from the source and its finished ONNX graph, whichever suits, and
-            returns the main file (or folder, where the format is one) in it; what it can't convert it raises.
+            returns the main file (or folder, where the format is one) in it; what it can't convert it raises. A file that
+            belongs to the main one lies beside it and bears its stem, so that both can be renamed.
         open: opens what `convert` wrote, to run with so many threads; None where no runtime exists on this machine.
         runtime: who runs it here, such as ``ONNX Runtime 1.32, CPU``; "" if nobody.
         portable: where the format runs, in words.

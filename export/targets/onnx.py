@@ -93,7 +93,8 @@ def open_session(path: Path, threads: int, optimise: bool = True) -> Runner:
     return run
 
 
-def _runtime() -> str:
+def runtime() -> str:
+    """Who runs the file here."""
     import onnxruntime
 
     return f"ONNX Runtime {onnxruntime.__version__}, CPU"
@@ -106,7 +107,7 @@ TARGET = Target(
     extra="",
     convert=convert,
     open=open_session,
-    runtime=_runtime,
+    runtime=runtime,
     portable="ONNX Runtime (Linux, macOS, Windows, Android, iOS, browsers), OpenVINO, TensorRT",
     dynamic=True,
 )

@@ -175,3 +175,7 @@ Output = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Save = Annotated[
+    bool,
+    typer.Option("--save", metavar="", help="Keep the run in .mixbench/history.db.", rich_help_panel=OUTPUT),
+]

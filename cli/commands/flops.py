@@ -38,6 +38,7 @@ def flops(
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
+    save: options.Save = False,
 ) -> None:
     """Count parameters, MACs, FLOPs and activations, exactly.
 
@@ -54,10 +55,12 @@ def flops(
     from ...models.lookup import resolve
     from ...models.spec import Workload
     from ..console import quick_imports, working
+    from ..keeping import begin
     from ..views import emit, flops_view
 
     # Everything that can be wrong is found before torch, a second of import, is needed.
     how = emit.choose(json, csv, output)
+    keeping = begin(save)
     specs = [resolve(model, options.parse_settings(kwarg)) for model in models]
     inputs = options.parse_inputs(input)
     workload = Workload(inputs, batch, dtype, "train" if train else "eval")
@@ -83,4 +86,5 @@ def flops(
             opinions = tuple(second_opinion(case, counted, name) for name in dict.fromkeys(verify or []))
             results.append(result_of(case, counted, opinions))
     run = Run(tuple(results))
-    emit.emit(run, how, output, lambda: flops_view.tables(run, depth, by_op), lambda: flops_view.rows(run, depth, by_op))
+    tables, rows = (lambda: flops_view.tables(run, depth, by_op)), (lambda: flops_view.rows(run, depth, by_op))
+    emit.emit(run, how, output, tables, rows, keeping=keeping)

@@ -22,7 +22,7 @@ def create() -> "typer.Typer":
     """The Typer application. Its order is the order of the help, which is a design decision and so kept by hand."""
     import typer
 
-    from .commands import doctor, flops, info, models, scaling, timing, tracing
+    from .commands import doctor, flops, history, info, models, scaling, timing, tracing
     from .options import Debug, Version
 
     app = typer.Typer(
@@ -46,6 +46,7 @@ def create() -> "typer.Typer":
         ("Measure", "time", timing.time),
         ("Measure", "trace", tracing.trace),
         ("Measure", "scale", scaling.scale),
+        ("Look", "history", history.history),
     ):
         # The last paragraph of a command's docstring is its examples, which Typer wants as the epilog.
         text, _, examples = (command.__doc__ or "").rpartition("Examples:")

@@ -241,7 +241,9 @@ def _figure(row: tuple[Any, ...]) -> Figure:
 def _opened(path: Path, create: bool = False) -> Iterator[sqlite3.Connection]:
     """The file at this schema, with SQLite's complaints in words. What can't be written is opened for reading."""
     if not create and not path.exists():
-        raise CannotMeasure(f"there is no history at {str(path)!r}", "add --save to a command, such as mixbench flops MODEL --save")
+        raise CannotMeasure(
+            f"there is no history at {str(path)!r}", "add --save to a command, such as mixbench flops MODEL --save"
+        )
     try:
         with closing(_connect(path, "rwc" if create else "rw")) as db:
             _migrate(db, path)

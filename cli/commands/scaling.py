@@ -192,7 +192,20 @@ def scale(
             seq, methods, heads, kv_heads, head_dim, causal, backward, hardware, hardware_file, calibrate, crossover, slow
         )
         scale_attention(
-            spec, of_attention, asked, batch or 1, dtype, weak, device, threads, seconds, timeout, oversubscribe, how, output, keeping
+            spec,
+            of_attention,
+            asked,
+            batch or 1,
+            dtype,
+            weak,
+            device,
+            threads,
+            seconds,
+            timeout,
+            oversubscribe,
+            how,
+            output,
+            keeping,
         )
         return
     inputs = options.parse_inputs(input)

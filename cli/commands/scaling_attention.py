@@ -9,9 +9,9 @@ import typer
 from ..views import emit
 
 if TYPE_CHECKING:
-    from ..keeping import Keeping
     from ...models.spec import ModelSpec
     from ...profilers.runs.parallel_run import ParallelRun
+    from ..keeping import Keeping
 
 _MULTIPLES = {"k": 1024, "m": 1024**2}
 

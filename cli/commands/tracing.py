@@ -145,13 +145,19 @@ def trace(
     with _folder(tensorboard_dir, tensorboard) as folder:
         with working(f"tracing {model}"):
             found = traced(model, first=True)
-        if against is None:
-            run = TraceRun(found)
-        else:
+        run = TraceRun(found)
+        if against is not None:
             with working(f"tracing {against}"):
                 run = compared(found, saved or traced(against, first=False))
-        tables, rows = (lambda: trace_view.tables(run, depth, top)), (lambda: trace_view.rows(run))
-        emit.emit(run, how, output, tables, rows, lambda _: flame.page(run), keeping)
+        emit.emit(
+            run,
+            how,
+            output,
+            lambda: trace_view.tables(run, depth, top),
+            lambda: trace_view.rows(run),
+            lambda _: flame.page(run),
+            keeping,
+        )
         if tensorboard and folder is not None:
             _serve(folder, port)
 

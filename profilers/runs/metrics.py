@@ -123,6 +123,4 @@ def _(record: TraceRun) -> tuple[Figure, ...]:
 
 @metrics_of.register
 def _(record: CheckRun) -> tuple[Figure, ...]:
-    return tuple(
-        Figure(**asdict(item.metric), workload="check") for item in record.judgements
-    )
+    return tuple(Figure(**asdict(item.metric), workload="check") for item in record.judgements)

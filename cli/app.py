@@ -23,7 +23,6 @@ def create() -> "typer.Typer":
     import typer
 
     from .commands import check, doctor, flops, info, init, models, scaling, timing, tracing
-    from .config import load_here
     from .options import Debug, Version
 
     app = typer.Typer(
@@ -37,6 +36,8 @@ def create() -> "typer.Typer":
 
     @app.callback()
     def root(context: typer.Context, version: Version = False, debug: Debug = False) -> None:
+        from .config import load_here  # the help of all commands goes without
+
         context.obj = loaded = load_here(context.command.commands)  # type: ignore[attr-defined]
         context.default_map = loaded.defaults()
 

@@ -135,12 +135,14 @@ def _leftovers(base: store.Baseline, taken: Sequence[Taken], path: Path) -> Iter
         exact = {metric.name for metric in item.metrics if metric.kind == "counted"}
         gone = sorted(known.metrics.keys() - exact) if known else []
         if gone:
-            yield f"{path.name} has {', '.join(gone)} of {item.target.name}, which are not taken any more: --update removes that"
+            yield f"{path.name} has {', '.join(gone)} of {item.target.name}, not taken any more: --update removes that"
 
 
 def _changes(before: store.Baseline | None, after: store.Baseline, path: Path) -> Iterator[str]:
     """What an update did, in words."""
-    old = {(name, key): value for name, entry in (before.targets if before else {}).items() for key, value in entry.metrics.items()}
+    old = {
+        (name, key): value for name, entry in (before.targets if before else {}).items() for key, value in entry.metrics.items()
+    }
     new = {(name, key): value for name, entry in after.targets.items() for key, value in entry.metrics.items()}
     changed = sorted(key for key in {**old, **new} if old.get(key) != new.get(key))
     if before is None:

@@ -1,4 +1,4 @@
-"""Settings of a project: ``[tool.mixbench]`` of pyproject.toml, or mixbench.toml, which holds the same tables without that prefix.
+"""Settings of a project: ``[tool.mixbench]`` of pyproject.toml, or mixbench.toml with the same tables without that prefix.
 
 The nearest folder counts, from the current one up to the root of its git repository; outside of a repository only the current
 one. A mixbench.toml wins over the pyproject.toml beside it. For an option of a command, what is nearer to the hand wins:
@@ -216,7 +216,9 @@ def _from_environment(environment: Mapping[str, str], options: Mapping[str, Mapp
         for key, parameter in known.items():
             for name in _variables(command, key):
                 if value := environment.get(name):
-                    yield Setting(command, parameter.name, value.split() if parameter.multiple else value, f"environment {name}")
+                    yield Setting(
+                        command, parameter.name, value.split() if parameter.multiple else value, f"environment {name}"
+                    )
 
 
 def load_here(commands: Mapping[str, Any]) -> Loaded:

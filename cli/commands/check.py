@@ -18,7 +18,9 @@ def check(
         list[str] | None,
         typer.Argument(metavar="[TARGET]", help="Names of [tool.mixbench.targets]; all if none is given.", show_default=False),
     ] = None,
-    update: Annotated[bool, typer.Option("--update", metavar="", help="Write what is counted now as the new baseline.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", metavar="", help="Write what is counted now as the new baseline.")
+    ] = False,
     baseline: Annotated[
         Path | None,
         typer.Option("--baseline", metavar="FILE", help="Instead of mixbench-baseline.toml beside the settings."),

@@ -1,4 +1,4 @@
-"""What depends on the machine: never in the baseline, only held to a budget, or compared between two revisions on one machine."""
+"""What depends on the machine: never in the baseline, but held to budgets, or compared between revisions on one machine."""
 
 from ...profilers.budget import Budget
 from . import Entry, Figure, Specimen

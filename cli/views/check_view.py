@@ -59,7 +59,9 @@ def sentence(run: CheckRun) -> str:
         failing = [item for item in run.judgements if item.fails]
         names = ", ".join(f"{item.metric.target} {item.metric.name}" for item in failing[:_CULPRITS])
         more = f" and {len(failing) - _CULPRITS} more" if len(failing) > _CULPRITS else ""
-        return f"FAILED, {len(failing)} of {every} metrics: {names}{more}. Meant? `mixbench check --update` accepts what is worse"
+        return (
+            f"FAILED, {len(failing)} of {every} metrics: {names}{more}. Meant? `mixbench check --update` accepts what is worse"
+        )
     if run.undecided:
         unknown = [item for item in run.judgements if item.word == "cannot tell"]
         reasons = "; ".join(dict.fromkeys(item.reason for item in unknown)) or "not everything could be checked"

@@ -105,16 +105,27 @@ def text_of(baseline: Baseline, before: Mapping[str, str] | None = None) -> str:
             same parts into other bytes, and a diff would show a change where there is none.
     """
     targets = sorted(baseline.targets.items())
-    lines = [_HEAD, f"schema = {SCHEMA}", f"torch = {json.dumps(baseline.torch)}", "", "[metrics]"]
+    lines = [_HEAD, f"schema = {SCHEMA}", f"torch = {toml_text(baseline.torch)}", "", "[metrics]"]
     for name, entry in targets:
-        lines += [f"{_key(name)}.{_key(metric)} = {_number(entry.metrics[metric])}" for metric in sorted(entry.metrics)]
+        lines += [f"{toml_key(name)}.{toml_key(metric)} = {_number(entry.metrics[metric])}" for metric in sorted(entry.metrics)]
     lines += ["", "[workloads]"]
-    lines += [f"{_key(name)} = {json.dumps(entry.workload)}" for name, entry in targets]
+    lines += [f"{toml_key(name)} = {toml_text(entry.workload)}" for name, entry in targets]
     lines += ["", "[parts]"]
     for name, entry in targets:
         kept = (before or {}).get(name, "")
-        lines.append(f'{_key(name)} = "{kept if kept and _unpack(kept) == entry.parts else _pack(entry.parts)}"')
+        lines.append(f'{toml_key(name)} = "{kept if kept and _unpack(kept) == entry.parts else _pack(entry.parts)}"')
     return "\n".join(lines) + "\n"
+
+
+def toml_key(name: str) -> str:
+    """A name as a key of TOML: bare where it may be."""
+    is_bare = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
+    return name if is_bare else toml_text(name)
+
+
+def toml_text(text: str) -> str:
+    """A text of TOML, which differs from JSON's in one sign."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _baseline(table: Mapping[str, Any]) -> Baseline:
@@ -157,15 +168,11 @@ def _unpack(text: str) -> Parts:
     return found  # type: ignore[no-any-return]
 
 
-def _key(name: str) -> str:
-    """A key of TOML: bare where it may be."""
-    is_bare = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
-    return name if is_bare else json.dumps(name, ensure_ascii=False)
-
-
 def _number(value: float) -> str:
     return f"{value:_}" if isinstance(value, int) else repr(value)
 
 
 def _corrupt(path: Path, why: str) -> BadInput:
-    return BadInput(f"{path.name} is no readable baseline: {why}", "restore it from git, or write it anew: mixbench check --update")
+    return BadInput(
+        f"{path.name} is no readable baseline: {why}", "restore it from git, or write it anew: mixbench check --update"
+    )

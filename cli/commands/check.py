@@ -25,9 +25,29 @@ def check(
         Path | None,
         typer.Option("--baseline", metavar="FILE", help="Instead of mixbench-baseline.toml beside the settings."),
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="json, csv, markdown, comment, github, junit, bencher, smaller-is-better, bigger-is-better.",
+            rich_help_panel=options.OUTPUT,
+            autocompletion=lambda incomplete: _formats(incomplete),
+        ),
+    ] = None,
     json: options.Json = False,
     csv: options.Csv = False,
-    output: options.Output = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to a file, in the format of its suffix; may be repeated: .xml is JUnit, .md Markdown.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    save: options.Save = False,
 ) -> None:
     """Compare what models cost with a committed baseline, exactly, and with their budgets.
 
@@ -38,13 +58,16 @@ def check(
         mixbench check
         mixbench check --update
         mixbench check small --json
+        mixbench check --format github -o summary.md -o junit.xml
     """
     from ...models.files import check_writable
     from .. import checking
+    from ..keeping import begin
     from ..targets import read
-    from ..views import check_view, emit
+    from ..views import formats
 
-    how = emit.choose(json, csv, output)
+    orders = formats.choose(form, json, csv, output or ())
+    keeping = begin(save)
     config: Config = context.obj.config
     path = _baseline(context, config, baseline)
     with chdir(config.folder):
@@ -53,9 +76,15 @@ def check(
         check_writable(path)
     taken = checking.take_all(chosen, config.folder)
     run = (checking.update if update else checking.against_baseline)(taken, path, not targets)
-    emit.emit(run, how, output, lambda: check_view.tables(run), lambda: check_view.rows(run))
+    formats.write(run, orders, keeping)
     if run.failed or run.undecided:
         raise typer.Exit(1 if run.failed else 3)
+
+
+def _formats(incomplete: str) -> list[str]:
+    from ..views import formats
+
+    return [name for name in formats.names() if name.startswith(incomplete)]
 
 
 def _baseline(context: typer.Context, config: "Config", given: Path | None) -> Path:

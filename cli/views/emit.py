@@ -81,6 +81,15 @@ def emit(
         keep(keeping, record)
 
 
+def put(text: str) -> None:
+    """Write a text to stdout, quietly where nobody reads it."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_stdout()
+
+
 def _print(record: Any, how: Format, tables: Tables, rows: Rows) -> None:
     try:
         _write(sys.stdout, record, how, tables, rows)

@@ -33,6 +33,13 @@ def complete_model(incomplete: str) -> list[tuple[str, str]]:
     return found
 
 
+def complete_format(incomplete: str) -> list[str]:
+    """Formats of a check that begin like this."""
+    from .views import formats
+
+    return [name for name in formats.names() if name.startswith(incomplete)]
+
+
 def parse_settings(words: list[str] | None) -> dict[str, Any]:
     """``name=value`` pairs; a value is a Python literal, or else the text itself.
 

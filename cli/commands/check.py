@@ -32,7 +32,7 @@ def check(
             metavar="NAME",
             help="json, csv, markdown, comment, github, junit, bencher, smaller-is-better, bigger-is-better.",
             rich_help_panel=options.OUTPUT,
-            autocompletion=lambda incomplete: _formats(incomplete),
+            autocompletion=options.complete_format,
         ),
     ] = None,
     json: options.Json = False,
@@ -79,12 +79,6 @@ def check(
     formats.write(run, orders, keeping)
     if run.failed or run.undecided:
         raise typer.Exit(1 if run.failed else 3)
-
-
-def _formats(incomplete: str) -> list[str]:
-    from ..views import formats
-
-    return [name for name in formats.names() if name.startswith(incomplete)]
 
 
 def _baseline(context: typer.Context, config: "Config", given: Path | None) -> Path:

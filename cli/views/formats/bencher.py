@@ -1,4 +1,4 @@
-"""Bencher Metric Format: {benchmark: {measure: {value, lower_value, upper_value}}}, as bencher.dev documents it; times in ns."""
+"""Bencher Metric Format: {benchmark: {measure: {value, lower_value, upper_value}}}, as bencher.dev has it; times in ns."""
 
 import json
 from typing import Any

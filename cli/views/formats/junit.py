@@ -28,9 +28,7 @@ def render(run: CheckRun) -> str:
             suite.set(attribute, str(children.count(tag)))
         suite.set("time", "0")  # readers want one; a figure takes none of its own
     Tree.indent(root)
-    return Tree.tostring(root, encoding="unicode", xml_declaration=False).join(
-        ('<?xml version="1.0" encoding="UTF-8"?>\n', "\n")
-    )
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{Tree.tostring(root, encoding="unicode")}\n'
 
 
 def _case(suite: Tree.Element, item: Judgement) -> str:

@@ -188,10 +188,11 @@ def test_without_rights_to_write_runs_can_be_read_and_none_saved(tmp_path: Path)
         if folder != Path("/tmp"):
             folder.chmod(folder.stat().st_mode | 0o055)
     program = """
-import sys
+import os, sys
 from pathlib import Path
 from mixbench.models.errors import BadInput
 from mixbench.profilers import store
+os.setuid(65534)
 path = Path(sys.argv[1])
 known = list(store.runs(path))
 assert len(known) == 1
@@ -200,7 +201,7 @@ try:
 except BadInput as error:
     print(error.what)
 """
-    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, user=65534)
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "can't be used: attempt to write a readonly database" in done.stdout
 

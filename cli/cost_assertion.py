@@ -95,7 +95,7 @@ def _spec(model: Any, settings: dict[str, Any], inputs: Any) -> ModelSpec:
     elif callable(model):
         spec = ModelSpec(getattr(model, "__qualname__", type(model).__name__), lambda: model, settings, changed=bool(settings))
     else:
-        raise BadInput(f"a {type(model).__name__} is no model", "give a module, what makes one, or a name")
+        raise BadInput(f"{type(model).__name__} is no model", "give a module, what makes one, or a name")
     return spec if inputs is None else replace(spec, factory=lambda: _with_inputs(spec, inputs))
 
 

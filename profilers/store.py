@@ -116,7 +116,7 @@ def prepare(path: Path) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         if not path.exists() and not (path.parent / ".gitignore").exists():
-            write_whole(path.parent / ".gitignore", f"{path.name}*\n")  # the journal beside it too
+            write_whole(path.parent / ".gitignore", f"/{path.name}*\n/.gitignore\n")  # the journal beside it too
     except (OSError, BadInput) as error:
         raise _not_writable(path, error) from error
     with _opened(path, create=True) as db, _transaction(db):

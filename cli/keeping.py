@@ -48,7 +48,7 @@ def keep(keeping: Keeping, record: Any) -> None:
         from ..profilers.machine import look
 
         machine = look("cpu", "", {})
-    versions = getattr(record, "versions", None) or machine.versions
+    versions = getattr(record, "versions", None) or (machine.versions if machine else {})
     where = (machine.fingerprint, machine.processor) if machine else ("", "")
     run = KeptRun(occasion(record.command, keeping.commit, *where, **versions), figures, asdict(record))
     save(keeping.path, [run])

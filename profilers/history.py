@@ -7,6 +7,7 @@ Counted figures are exact, so every difference is a change, and it names the mod
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 from ..models.errors import BadInput, CannotMeasure
 from .change_points import change_points
@@ -128,6 +129,6 @@ def _levels(points: Sequence[Point], figure: Figure) -> list[Change]:
 
 
 def _change(place: int, point: Point, before: float, after: float, figure: Figure, parts: tuple[Culprit, ...] = ()) -> Change:
-    word = "better" if (after < before) == (figure.better == "lower") else "worse"
+    word: Literal["better", "worse"] = "better" if (after < before) == (figure.better == "lower") else "worse"
     ratio = after / before if before else None
     return Change(place, point.commit, point.dirty, point.date, before, after, ratio, word, parts)

@@ -229,12 +229,14 @@ def _runs(db: sqlite3.Connection, clause: str, values: tuple[Any, ...] = ()) -> 
 
 
 def _occasion(row: tuple[Any, ...]) -> Occasion:
-    commit = Commit(row[3], row[4], row[5], bool(row[6]))
-    return Occasion(*row[:3], commit, row[7], row[8], json.loads(row[9]))
+    name, date, command, sha, committed, branch, dirty, machine, processor, versions, *_ = row
+    commit = Commit(sha, committed, branch, bool(dirty))
+    return Occasion(name, date, command, commit, machine, processor, json.loads(versions))
 
 
 def _figure(row: tuple[Any, ...]) -> Figure:
-    return Figure(*row[:9], json.loads(row[9]))
+    target, workload, name, value, unit, kind, better, low, high, parts = row
+    return Figure(target, workload, name, value, unit, kind, better, low, high, json.loads(parts))
 
 
 @contextmanager

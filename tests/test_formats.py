@@ -176,7 +176,7 @@ def test_the_two_directions_of_github_action_benchmark_share_no_metric(run: Chec
 
 def orders(*outputs: str, form: str | None = None, as_json: bool = False) -> list[tuple[str, str | None]]:
     found = formats.choose(form, as_json, False, [Path(name) for name in outputs])
-    return [(order.name, order.path and str(order.path)) for order in found]
+    return [(order.name, str(order.path) if order.path else None) for order in found]
 
 
 def test_files_go_by_their_suffixes_and_the_longest_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +227,12 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "net.py").write_text(NET)
     (folder / "mixbench.toml").write_text('[targets.small]\nmodel = "net.py:make"\nmacs = "<= 3k"\n')
     about = ["-c", "user.name=n", "-c", "user.email=e@x"]
-    for words in (["git", "init"], [SCRIPT, "check", "--update"], ["git", "add", "."], ["git", *about, "commit", "-m", "one"]):
+    for words in (
+        ["git", "init"],
+        [str(SCRIPT), "check", "--update"],
+        ["git", "add", "."],
+        ["git", *about, "commit", "-m", "one"],
+    ):
         subprocess.run(words, cwd=folder, check=True, capture_output=True)
     return folder
 

@@ -21,6 +21,7 @@ from mixbench.profilers.change_points import change_points
 from mixbench.profilers.commit import Commit
 from mixbench.profilers.history import look, series_of
 from mixbench.profilers.runs.check_run import Culprit
+from mixbench.profilers.runs.history_run import HistoryRun
 from mixbench.profilers.store import Figure, KeptRun, Occasion
 
 SCRIPT = Path(sys.executable).with_name("mixbench")
@@ -194,7 +195,7 @@ def test_pictures_and_the_page_mark_the_change(project: Path) -> None:
 
 
 def test_a_page_of_one_point_can_be_drawn() -> None:
-    run = history_page.HistoryRun("net", tuple(series_of([(occasion("a", commit(1)), macs(0))])))
+    run = HistoryRun("net", tuple(series_of([(occasion("a", commit(1)), macs(0))])))
     assert "<circle" in history_page.page(run)
     assert history_view.trend(run.series[0]) == "▄"
 

@@ -80,8 +80,8 @@ def _chart(series: Series) -> Iterator[str]:
     yield f'<polyline class="line l0" fill="none" stroke-width="2" points="{way}"/>'
     for place, point in enumerate(points):
         if point.low is not None and point.high is not None:
-            at = f'x1="{x(place):.1f}" x2="{x(place):.1f}"'
-            yield f'<line class="span" {at} y1="{y(point.low):.1f}" y2="{y(point.high):.1f}"/>'
+            upright = f'x1="{x(place):.1f}" x2="{x(place):.1f}"'
+            yield f'<line class="span" {upright} y1="{y(point.low):.1f}" y2="{y(point.high):.1f}"/>'
         runs = f", {point.runs} runs" if point.runs > 1 else ""
         told = f"{history_view.name_of(point)}, {point.date[:10]}: {history_view.amount(point.value, series.unit)}{runs}"
         circle = f'<circle class="d0" cx="{x(place):.1f}" cy="{y(point.value):.1f}" r="3">'

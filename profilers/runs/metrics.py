@@ -11,7 +11,7 @@ from typing import Any
 
 from ..stats import Estimate
 from ..store import Figure
-from .check_run import CheckRun, Kind
+from .check_run import Better, CheckRun, Kind
 from .parallel_run import ParallelRun
 from .run import ModelResult, Run
 from .scale_run import ScaleRun
@@ -83,7 +83,7 @@ def _timed(item: TimedModel) -> Iterator[Figure]:
 
 
 def _measured(target: str, workload: str, name: str, found: Estimate, unit: str, kind: Kind = "measured") -> Figure:
-    better = "lower" if unit == "ns" else "higher"
+    better: Better = "lower" if unit == "ns" else "higher"
     return Figure(target, workload, name, found.value, unit, kind, better, found.low, found.high)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..models.errors import BadInput, MixbenchError
 from ..models.lookup import all_names, resolve
 from ..models.registry import architectures
-from ..models.spec import ModelSpec, TensorSpec, Workload
+from ..models.spec import Mode, ModelSpec, TensorSpec, Workload
 from ..profilers.budget import Budget, parse
 from .config import SHARED_FILE, TARGETS, Config, unknown_key
 from .metrics import Entry, entries
@@ -137,7 +137,7 @@ def _workload(table: Mapping[str, Any]) -> Workload:
     shapes = [inputs] if isinstance(inputs, str) else inputs
     if not all(isinstance(shape, str) for shape in shapes):
         raise BadInput(f"inputs {inputs!r} are no shapes", "write text, such as '1x3x224x224'")
-    mode = "train" if table.get("train") else "eval"
+    mode: Mode = "train" if table.get("train") else "eval"
     return Workload(tuple(map(TensorSpec.parse, shapes)), table.get("batch"), table.get("dtype", "float32"), mode)
 
 

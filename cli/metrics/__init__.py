@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ...export.graph import Graph
     from ...export.source import Source
     from ...models.case import Case
-    from ...profilers.counter import Count
+    from ...profilers.cost import Count
     from ..targets import Target
 
 

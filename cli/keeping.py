@@ -38,6 +38,7 @@ def keep(keeping: Keeping, record: Any) -> None:
     """Write a record and, once it is on the disk, say so. One that was stopped before its end is not kept."""
     from ..profilers.runs.metrics import metrics_of
     from ..profilers.store import KeptRun, occasion, save
+    from . import export_metrics  # noqa: F401 - it adds its record to those that metrics_of knows
 
     if getattr(record, "partial", False):
         print("note: not saved, since it was stopped before its end", file=sys.stderr)  # noqa: T201

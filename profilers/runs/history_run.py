@@ -7,8 +7,8 @@ raises ``SCHEMA``.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ...models.versions import versions
 from .check_run import Better, Culprit, Kind
-from .run import versions
 
 SCHEMA = 1
 

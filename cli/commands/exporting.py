@@ -14,6 +14,8 @@ from ...export.targets.base import check_installed, find, names
 from ...models.errors import BadInput, MixbenchError
 from ...models.files import check_writable
 from .. import options
+from ..keeping import begin
+from ..views import emit, export_view
 
 if TYPE_CHECKING:
     from ...export.source import Source
@@ -96,8 +98,6 @@ def export(
     from ...models.lookup import resolve
     from ...models.spec import Workload
     from ..console import quick_imports, stages
-    from ..keeping import begin
-    from ..views import emit, export_view
 
     # Everything that can be wrong is found before torch is loaded and work begins.
     if model.endswith(".onnx"):
@@ -148,8 +148,7 @@ def export(
             stage("timing")
             artifacts = [replace(made, latency=_latency(made, places[made.target][0], source)) for made in artifacts]
     run = ExportRun(spec.name, tuple(artifacts), tuple(refusals), reduced)
-    how = emit.choose(json, False, None)
-    emit.emit(run, how, None, lambda: export_view.tables(run), lambda: (), keeping=keeping)
+    emit.emit(run, emit.choose(json, False, None), None, lambda: export_view.tables(run), lambda: (), keeping=keeping)
 
 
 def _split(words: str | None) -> list[str]:

@@ -67,6 +67,12 @@ def test_every_file_of_the_folder_is_a_format_with_a_suffix_of_its_own() -> None
     assert len(formats.suffixes()) == 3 + len(own)
 
 
+def test_the_help_names_every_format() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    words = next(line for line in page.splitlines() if line.startswith("| `--format`"))
+    assert set(re.findall(r"[a-z-]+", words.split("|")[-2])) >= set(formats.names())
+
+
 def test_junit_keeps_its_schema_and_tells_outcomes_apart(run: CheckRun) -> None:
     written = text("junit", run)
     xmlschema.XMLSchema(ROOT / "tests" / "junit.xsd").validate(written)

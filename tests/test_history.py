@@ -1,6 +1,7 @@
 """Histories: series over commits, their changes, and what never goes into one series."""
 
 import csv
+import importlib.util
 import io
 import json
 import math
@@ -10,18 +11,21 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
 
+from mixbench.cli.keeping import Keeping, keep
 from mixbench.cli.views import history_page, history_view
-from mixbench.models.errors import CannotMeasure
+from mixbench.models.errors import BadInput, CannotMeasure
 from mixbench.profilers import store
 from mixbench.profilers.change_points import change_points
 from mixbench.profilers.commit import Commit
 from mixbench.profilers.history import look, series_of
 from mixbench.profilers.runs.check_run import Culprit
 from mixbench.profilers.runs.history_run import HistoryRun
+from mixbench.profilers.runs.metrics import metrics_of
 from mixbench.profilers.store import Figure, KeptRun, Occasion
 
 SCRIPT = Path(sys.executable).with_name("mixbench")
@@ -252,6 +256,79 @@ def test_saved_counts_have_parts_that_add_up_and_a_name_finds_its_default(tmp_pa
         assert sum(figure.parts.values()) == figure.value, figure.name
     assert [f.value for f in kept.figures if f.name == "macs"] == [141150512]
     assert "141,150,512" in mixbench(tmp_path, "history", "ghostnet").stdout
+
+
+NET = """
+import torch
+
+def make():
+    return torch.nn.Linear(8, 4), torch.zeros(2, 8)
+"""
+
+
+@pytest.mark.alone
+def test_saved_times_are_those_that_were_printed_on_the_machine_that_took_them(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    words = ("--threads", "1", "--samples", "20", "--no-roofline", "--save", "--json")
+    timed = json.loads(mixbench(tmp_path, "time", "net.py:make", *words).stdout)
+    (one,) = store.runs(tmp_path / ".mixbench" / "history.db")
+    assert one.document == timed
+    assert one.occasion.machine == timed["machine"]["fingerprint"]
+    assert one.occasion.versions == timed["machine"]["versions"]
+    found = {figure.name: figure for figure in one.figures}
+    printed = timed["models"][0]
+    assert (found["latency"].value, found["latency"].low) == (printed["latency_ns"]["value"], printed["latency_ns"]["low"])
+    assert found["peak_memory"].value == printed["memory"]["peak_bytes"]
+    assert found["throughput"].better == "higher"
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_a_saved_trace_keeps_its_mean_step(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    traced = json.loads(mixbench(tmp_path, "trace", "net.py:make", "--save", "--json").stdout)
+    (kept,) = store.runs(tmp_path / ".mixbench" / "history.db")
+    assert [figure.value for figure in kept.figures] == [traced["trace"]["traced_ns"]]
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_saved_scaling_has_a_series_for_each_degree(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    words = ("--gpus", "1", "--device", "cpu", "--seconds", "0.05", "--repeats", "1", "--batch", "2", "--save", "--json")
+    printed = json.loads(mixbench(tmp_path, "scale", "net.py:make", *words).stdout)
+    (kept,) = store.runs(tmp_path / ".mixbench" / "history.db")
+    step = next(figure for figure in kept.figures if figure.name == "step")
+    assert step.value == printed["points"][0]["step_ns"]["value"]
+    assert "1 ranks" in step.workload
+
+
+def test_every_record_that_can_be_saved_has_a_rule_for_its_metrics() -> None:
+    importlib.import_module("mixbench.cli.export_metrics")
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    without = {
+        name for name, (record, _) in generate.RECORDS.items() if metrics_of.dispatch(record) is metrics_of.dispatch(object)
+    }
+    assert without == {"history"}
+    with pytest.raises(TypeError, match="register one"):
+        metrics_of(3)
+
+
+def test_a_run_that_was_stopped_before_its_end_is_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(Keeping(tmp_path / "history.db", Commit()), SimpleNamespace(partial=True))
+    assert "not saved" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_of_too_many_series_is_refused() -> None:
+    figures = [Figure("net", f"w{number}", "macs", 1, "MACs", "counted", "lower") for number in range(25)]
+    run = HistoryRun("net", tuple(series_of((occasion(str(n), commit(1)), figure) for n, figure in enumerate(figures))))
+    with pytest.raises(BadInput, match="25 series are too many"):
+        history_view.draw(run, "png")
 
 
 def test_a_store_that_cannot_be_written_is_said_before_counting(tmp_path: Path) -> None:

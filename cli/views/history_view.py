@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...models.errors import BadInput
 from ...profilers.runs.history_run import Change, HistoryRun, Point, Series
 from .table import add, has_unicode, ns, table_of
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 _BARS, _PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 _NEWEST = 40
 _ROWS = 8
+_PANELS = 24
+"""More would make a picture that no program opens."""
 
 
 def tables(run: HistoryRun) -> Iterator["RenderableType"]:
@@ -149,6 +152,8 @@ def draw(run: HistoryRun, kind: str) -> bytes:
     from . import picture
 
     count = len(run.series)
+    if count > _PANELS:
+        raise BadInput(f"{count} series are too many for one picture", f"--metric NAME shows some; at most {_PANELS}")
     with picture.page(kind, width=8, height=0.6 + 2.1 * count, nrows=count, squeeze=False) as (figure, axes, result):
         figure.suptitle(run.model, fontsize=10)
         for series, (place,) in zip(run.series, axes, strict=True):

@@ -6,7 +6,6 @@ line per target at the end: compressed JSON in base64. Only what is exact is in 
 """
 
 import base64
-import binascii
 import json
 import math
 import tomllib
@@ -66,23 +65,31 @@ def read(path: Path) -> Baseline | None:
     except (OSError, UnicodeDecodeError) as error:
         raise _corrupt(path, str(error)) from error
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise _corrupt(path, str(error)) from error
-    number = table.get("schema")
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise _corrupt(path, "it has no schema number")
-    if number > SCHEMA:
-        what = f"{path.name} has schema {number}, and this mixbench reads up to {SCHEMA}"
-        raise NewerBaseline(what, "update mixbench to the version that wrote it")
-    try:
-        return _baseline(table)
-    except (ValueError, TypeError, KeyError, AttributeError, zlib.error, binascii.Error, RecursionError) as error:
+        return parsed(text)
+    except _Newer as error:
+        what = f"{path.name} has schema {error}, and this mixbench reads up to {SCHEMA}"
+        raise NewerBaseline(what, "update mixbench to the version that wrote it") from error
+    except (ValueError, TypeError, KeyError, AttributeError, zlib.error, RecursionError) as error:
         raise _corrupt(path, f"{error}") from error
 
 
 class NewerBaseline(BadInput):
     """A file that a later mixbench wrote; it is not to be overwritten either."""
+
+
+class _Newer(Exception):
+    """A schema number beyond ours."""
+
+
+def parsed(text: str) -> Baseline:
+    """The inverse of `text_of`; what is wrong with a text raises whatever comes of it."""
+    table = tomllib.loads(text)
+    number = table.get("schema")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ValueError("it has no schema number")
+    if number > SCHEMA:
+        raise _Newer(number)
+    return _baseline(table)
 
 
 def write(path: Path, baseline: Baseline) -> None:

@@ -13,7 +13,7 @@ import uuid
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -142,7 +142,7 @@ def save(path: Path, runs: Iterable[KeptRun]) -> int:
 def _add(db: sqlite3.Connection, run: KeptRun) -> bool:
     known = next(_runs(db, "WHERE id = ?", (run.occasion.id,)), None)
     if known is not None:
-        if known != replace(run, document=json.loads(_json(run.document))):  # tuples are lists by now
+        if known != replace(run, document=json.loads(as_json(run.document))):  # tuples are lists by now
             raise BadInput(
                 f"run {run.occasion.id} is kept already, with other content", "it was changed; give it an id of its own"
             )
@@ -151,11 +151,11 @@ def _add(db: sqlite3.Connection, run: KeptRun) -> bool:
         raise CannotMeasure(f"{bad.name} of {bad.target} is {bad.value}, which is no figure to keep")
     made, commit = run.occasion, run.occasion.commit
     where = (commit.sha, commit.date, commit.branch, commit.dirty, made.machine, made.processor)
-    row = (made.id, made.date, made.command, *where, _json(made.versions), zlib.compress(_json(run.document).encode()))
+    row = (made.id, made.date, made.command, *where, as_json(made.versions), zlib.compress(as_json(run.document).encode()))
     db.execute(f"INSERT INTO run VALUES ({', '.join('?' * len(row))})", row)
     for place, item in enumerate(run.figures):
         about = (item.target, item.workload, item.name, item.value, item.unit, item.kind, item.better, item.low, item.high)
-        db.execute(f"INSERT INTO figure VALUES ({', '.join('?' * 12)})", (made.id, place, *about, _json(item.parts)))
+        db.execute(f"INSERT INTO figure VALUES ({', '.join('?' * 12)})", (made.id, place, *about, as_json(item.parts)))
     return True
 
 
@@ -178,47 +178,7 @@ def runs(path: Path) -> Iterator[KeptRun]:
         yield from _runs(db, "ORDER BY date, id")
 
 
-def to_line(run: KeptRun) -> str:
-    """A run as one line of JSON."""
-    return _json({"schema": SCHEMA, **asdict(run)}) + "\n"
-
-
-def from_lines(lines: Iterable[bytes], name: str) -> Iterator[KeptRun]:
-    """The runs of lines of JSON, each checked.
-
-    Raises:
-        BadInput: at the first line that is not a run, with its number.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    reader = TypeAdapter(KeptRun)
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-            schema = found.pop("schema") if isinstance(found, dict) and "schema" in found else None
-            if not isinstance(schema, int):
-                raise _bad_line(name, number, "no run of mixbench: it has no schema")
-            if schema > SCHEMA:
-                raise _bad_line(name, number, f"of schema {schema}, newer than {SCHEMA}", "upgrade mixbench")
-            run = reader.validate_json(json.dumps(found), strict=True, extra="forbid")
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise _bad_line(name, number, f"no run: {place or 'it'}: {first['msg'].lower()}") from error
-        except (ValueError, RecursionError) as error:
-            raise _bad_line(name, number, f"no JSON: {first_line(error)}") from error
-        if not run.occasion.id or not all(math.isfinite(item.value) for item in run.figures):
-            raise _bad_line(name, number, "no run: it lacks an id, or has a figure that is not finite")
-        yield run
-
-
-def _bad_line(name: str, number: int, what: str, hint: str = "mend or remove that line; nothing was imported") -> BadInput:
-    return BadInput(f"{name}, line {number} is {what}", hint)
-
-
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -13,6 +13,7 @@ import pytest
 from mixbench.models.errors import BadInput, CannotMeasure
 from mixbench.profilers import store
 from mixbench.profilers.commit import Commit, commit_of
+from mixbench.profilers.run_lines import from_lines, to_line
 from mixbench.profilers.store import Figure, KeptRun, Occasion
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -21,6 +22,7 @@ KILLS = 50
 WRITER = """
 import os, sys
 from pathlib import Path
+from mixbench.profilers.run_lines import from_lines, to_line
 from mixbench.profilers.store import Figure, KeptRun, Occasion, save
 path, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 figures = tuple(Figure("net", "w", f"metric{i}", i, "", "counted", "lower", parts={"part": i}) for i in range(20))
@@ -226,21 +228,21 @@ def test_the_stores_folder_keeps_itself_out_of_git(tmp_path: Path) -> None:
 
 def test_lines_come_back_as_runs() -> None:
     kept = [run("a"), run("b", 2**60 + 1)]
-    lines = [store.to_line(item).encode() for item in kept]
-    assert list(store.from_lines([*lines, b"\n"], "f")) == kept
+    lines = [to_line(item).encode() for item in kept]
+    assert list(from_lines([*lines, b"\n"], "f")) == kept
     assert all(json.loads(line)["schema"] == store.SCHEMA for line in lines)
 
 
 def test_a_line_of_schema_1_is_read() -> None:
-    old = json.loads(store.to_line(run("a")))
+    old = json.loads(to_line(run("a")))
     old["schema"] = 1
     del old["figures"][0]["parts"]
-    found = next(store.from_lines([json.dumps(old).encode()], "f"))
+    found = next(from_lines([json.dumps(old).encode()], "f"))
     assert found.figures[0].parts == {}
 
 
 def broken(**changes: object) -> bytes:
-    return json.dumps(json.loads(store.to_line(run("a"))) | changes).encode()
+    return json.dumps(json.loads(to_line(run("a"))) | changes).encode()
 
 
 @pytest.mark.parametrize(
@@ -254,15 +256,15 @@ def broken(**changes: object) -> bytes:
         (broken(figures=[{"target": "net"}]), "figures.0.workload: field required"),
         (broken(extra=1), "extra: unexpected"),
         (broken(document=3), "document: input should be an object"),
-        (store.to_line(run("a", float("inf"))).encode(), "not finite"),
-        (store.to_line(run("")).encode(), "lacks an id"),
-        (store.to_line(run("a")).replace('"value":1', '"value":"1"').encode(), "figures.0.value"),
+        (to_line(run("a", float("inf"))).encode(), "not finite"),
+        (to_line(run("")).encode(), "lacks an id"),
+        (to_line(run("a")).replace('"value":1', '"value":"1"').encode(), "figures.0.value"),
     ],
 )
 def test_a_malformed_line_is_named(line: bytes, words: str) -> None:
-    good = store.to_line(run("good")).encode()
+    good = to_line(run("good")).encode()
     with pytest.raises(BadInput) as caught:
-        list(store.from_lines([good, line], "runs.jsonl"))
+        list(from_lines([good, line], "runs.jsonl"))
     assert caught.value.what.startswith("runs.jsonl, line 2 is ")
     assert words in caught.value.what
 

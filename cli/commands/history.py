@@ -90,7 +90,8 @@ def _write(path: Path, export: Path) -> None:
     import sys
 
     from ...models.files import check_writable, write_whole
-    from ...profilers.store import runs, to_line
+    from ...profilers.run_lines import to_line
+    from ...profilers.store import runs
     from ..console import drop_stdout
 
     if str(export) != "-":
@@ -106,7 +107,8 @@ def _write(path: Path, export: Path) -> None:
 
 def _read(path: Path, imported: Path) -> None:
     from ...models.errors import BadInput
-    from ...profilers.store import from_lines, save
+    from ...profilers.run_lines import from_lines
+    from ...profilers.store import save
 
     try:
         with imported.open("rb") as lines:

@@ -53,4 +53,6 @@ def keep(keeping: Keeping, record: Any) -> None:
     where = (machine.fingerprint, machine.processor) if machine else ("", "")
     run = KeptRun(occasion(record.command, keeping.commit, *where, **versions), figures, asdict(record))
     save(keeping.path, [run])
-    print(f"saved as {run.occasion.id[:10]} in {keeping.path}", file=sys.stderr)  # noqa: T201
+    # Git may be missing, or refuse a folder that belongs to somebody else, as containers of CI often mount it.
+    without = "" if keeping.commit.sha else ", without a commit: git names none here"
+    print(f"saved as {run.occasion.id[:10]} in {keeping.path}{without}", file=sys.stderr)  # noqa: T201

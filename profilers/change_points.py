@@ -19,7 +19,7 @@ SHORTEST = 3
 """Runs that a level needs, so that no single one makes a change."""
 _DIFFERENCE = 0.9539
 """The median of |a - b| for independent standard normal a and b: sqrt 2 times the upper quartile."""
-LONGEST = 1000
+LONGEST = 500
 """Only so many of the last points are looked at: the work grows with their square."""
 
 

@@ -20,7 +20,7 @@ from mixbench.cli.keeping import Keeping, keep
 from mixbench.cli.views import history_page, history_view
 from mixbench.models.errors import BadInput, CannotMeasure
 from mixbench.profilers import store
-from mixbench.profilers.change_points import change_points
+from mixbench.profilers.change_points import LONGEST, change_points
 from mixbench.profilers.commit import Commit
 from mixbench.profilers.history import look, series_of
 from mixbench.profilers.runs.check_run import Culprit
@@ -62,6 +62,12 @@ def test_noise_has_no_change_points() -> None:
 def test_a_tenth_more_is_found_where_it_begins() -> None:
     found = [change_points(noise(40, seed, 25)) for seed in range(100)]
     assert all(len(cuts) == 1 and abs(cuts[0] - 25) <= 1 for cuts in found)
+
+
+def test_of_a_long_series_the_newest_points_are_looked_at() -> None:
+    count = LONGEST + 100
+    assert change_points(noise(count, 1, count - 50)) == [count - 50]
+    assert change_points(noise(count, 1, 50)) == []
 
 
 def test_two_changes_are_both_found() -> None:
@@ -249,7 +255,7 @@ def test_without_a_store_there_is_no_history(tmp_path: Path) -> None:
 
 def test_saved_counts_have_parts_that_add_up_and_a_name_finds_its_default(tmp_path: Path) -> None:
     done = mixbench(tmp_path, "flops", "ghostnet", "--save", "--json")
-    assert re.fullmatch(r"saved as [0-9a-f]{10} in .*history\.db\n", done.stderr)
+    assert re.fullmatch(r"saved as [0-9a-f]{10} in .*history\.db, without a commit: git names none here\n", done.stderr)
     (kept,) = store.runs(tmp_path / ".mixbench" / "history.db")
     assert kept.document == json.loads(done.stdout)
     for figure in kept.figures:

@@ -13,7 +13,7 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 760, 220, 92, 14, 22, 34
 _STYLE = """
 .trend { min-width: 34rem; } .trend text { font: 11px system-ui, sans-serif; fill: var(--faint); }
 .trend .axis { stroke: var(--line); } .trend .span { stroke: var(--faint); stroke-width: 1.5; }
-.trend .better, .key.better { stroke: var(--c2); } .trend .worse, .key.worse { stroke: var(--c3); }
+.trend .better { stroke: var(--c2); } .trend .worse { stroke: var(--c3); }
 .trend .new { stroke-dasharray: 5 4; }
 """
 
@@ -43,7 +43,7 @@ def _changes(series: Series) -> Grid:
         rows.append(
             (name, change.date[:10], *figures, history_view.percent(change.ratio), f"{change.word}; {parts}".rstrip("; "))
         )
-    return Grid((*columns,), tuple(rows))
+    return Grid(columns, tuple(rows))
 
 
 def _chart(series: Series) -> Iterator[str]:

@@ -95,6 +95,16 @@ def test_junit_keeps_its_schema_and_tells_outcomes_apart(run: CheckRun) -> None:
     assert root[1].get("name") == NASTY.replace("\x00", "�")
 
 
+@pytest.mark.parametrize("judgements", [(), (judgement(value=100),), (judgement(word="cannot tell", base=None),)])
+def test_what_could_not_be_told_is_a_pass_in_no_format(judgements: tuple[Judgement, ...]) -> None:
+    run = CheckRun(judgements, "main (abc)", False, True)
+    written = text("junit", run)
+    xmlschema.XMLSchema(ROOT / "tests" / "junit.xsd").validate(written)
+    assert len(list(ElementTree.fromstring(written).iter("error"))) == 1
+    assert "::error title=mixbench::CANNOT TELL" in text("github", run)
+    assert "CANNOT TELL" in text("markdown", run)
+
+
 def test_the_schema_for_junit_can_refuse(run: CheckRun) -> None:
     schema = xmlschema.XMLSchema(ROOT / "tests" / "junit.xsd")
     with pytest.raises(xmlschema.XMLSchemaValidationError):

@@ -18,6 +18,8 @@ def render(run: CheckRun) -> str:
         if kind := _kind(item):
             title = f"mixbench: {item.metric.target} {item.metric.name} {check_view.word(item)}"
             kinds[kind].append(_command(kind, file, title, _message(item)))
+    if run.undecided:  # which is no pass, so it is no mere warning
+        kinds["error"].append(_command("error", file, "mixbench", check_view.sentence(run)))
     lines = []
     for kind, found in kinds.items():
         shown = found if len(found) <= _SHOWN else found[: _SHOWN - 1]

@@ -27,8 +27,18 @@ def render(run: CheckRun) -> str:
         for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
             suite.set(attribute, str(children.count(tag)))
         suite.set("time", "0")  # readers want one; a figure takes none of its own
+    if run.undecided and root.find("*/testcase/error") is None:
+        _add_undecided(root, check_view.sentence(run))
     Tree.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{Tree.tostring(root, encoding="unicode")}\n'
+
+
+def _add_undecided(root: Tree.Element, sentence: str) -> None:
+    """What could not be told is no pass, also where no single metric says so."""
+    counts = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0", "time": "0"}
+    suite = Tree.SubElement(root, "testsuite", {"name": "mixbench check", **counts})
+    case = Tree.SubElement(suite, "testcase", {"name": "verdict", "classname": "mixbench", "time": "0"})
+    Tree.SubElement(case, "error", {"message": _clean(sentence), "type": "cannot tell"})
 
 
 def _case(suite: Tree.Element, item: Judgement) -> str:

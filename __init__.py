@@ -17,15 +17,17 @@ _HOMES = {
     "Cost": ".profilers.cost",
     "MixbenchError": ".models.errors",
     "Workload": ".models.spec",
+    "assert_cost": ".cli.cost_assertion",
     "build": ".models.case",
     "count": ".profilers.counter",
     "count_call": ".profilers.counter",
     "formula": ".profilers.formulas.table",
     "load_weights": ".models.weights",
 }
-__all__ = ["Cost", "MixbenchError", "Workload", "build", "count", "count_call", "formula", "load_weights"]
+__all__ = ["Cost", "MixbenchError", "Workload", "assert_cost", "build", "count", "count_call", "formula", "load_weights"]
 
 if TYPE_CHECKING:
+    from .cli.cost_assertion import assert_cost
     from .models.case import build
     from .models.errors import MixbenchError
     from .models.spec import Workload

@@ -34,6 +34,13 @@ def complete_model(incomplete: str) -> list[tuple[str, str]]:
     return found
 
 
+def complete_format(incomplete: str) -> list[str]:
+    """Formats of a check that begin like this."""
+    from .views import formats
+
+    return [name for name in formats.names() if name.startswith(incomplete)]
+
+
 def complete_precision(incomplete: str) -> list[str]:
     """What a file's numbers can be."""
     from ..export.precision.kinds.base import names
@@ -222,4 +229,8 @@ Output = Annotated[
         help="Write to a file; .json, .csv, .txt, or .png and .svg for a picture, say which format; - is the screen.",
         rich_help_panel=OUTPUT,
     ),
+]
+Save = Annotated[
+    bool,
+    typer.Option("--save", metavar="", help="Keep the run in .mixbench/history.db.", rich_help_panel=OUTPUT),
 ]

@@ -16,6 +16,8 @@ from ...export.targets.base import check_installed, find, names
 from ...models.errors import BadInput, MixbenchError
 from ...models.files import check_writable
 from .. import options
+from ..keeping import Keeping, begin
+from ..views import emit, export_view
 
 if TYPE_CHECKING:
     from ...export.source import Source
@@ -89,6 +91,7 @@ def export(
     kwarg: options.Kwarg = None,
     weights: options.Weights = None,
     json: options.Json = False,
+    save: options.Save = False,
 ) -> None:
     """Export a model to a file for on-device runtimes; only a file that was run beside PyTorch and agrees is written.
 
@@ -115,7 +118,7 @@ def export(
     if model.endswith(".onnx"):
         if not report:
             raise BadInput(f"{model!r} is an ONNX file already", "name the model that it was made from, or add --report")
-        _emit(ExportRun(model, (), portability=portability_of(Path(model), workload)), json)
+        _emit(ExportRun(model, (), portability=portability_of(Path(model), workload)), json, None)
         return
     spec = resolve(model, options.parse_settings(kwarg))
     check_opset(opset)
@@ -127,6 +130,7 @@ def export(
     if report and "onnx" not in places:
         raise BadInput("--report reads ONNX files, and --to makes none", "add onnx to --to")
     words = read_labels(labels) if labels is not None else []
+    keeping = begin(save)
 
     with stages(f"building {spec.name}") as stage:
         with quick_imports():
@@ -139,10 +143,7 @@ def export(
             from ...models.case import build
 
         case = build(spec, workload, "cpu", weights)
-        said = (
-            _costs(case) | ({"labels": json_format.dumps(words)} if words else {}) | ({"licence": licence} if licence else {})
-        )
-        source = capture(case, kept, opened, said)
+        source = capture(case, kept, opened, _said(case, words, licence))
         stage(f"capturing {spec.name}")
         graph = to_graph(source, opset)
         stage("running PyTorch in float32 and float64")
@@ -159,7 +160,7 @@ def export(
             stage("timing")
             artifacts = [replace(made, latency=_latency(made, places[made.target][0], source)) for made in artifacts]
         found = portability_of(places["onnx"][1], _filled(source)) if report else ()
-    _emit(ExportRun(spec.name, tuple(artifacts), tuple(refusals), reduced, found), json)
+    _emit(ExportRun(spec.name, tuple(artifacts), tuple(refusals), reduced, found), json, keeping)
 
 
 @contextmanager
@@ -173,10 +174,9 @@ def _all_or_this(needed: bool, name: str, refusals: list[Refusal]) -> Iterator[N
         refusals.append(Refusal(name, error.what, error.hint))
 
 
-def _emit(run: ExportRun, as_json: bool) -> None:
-    from ..views import emit, export_view
+def _emit(run: ExportRun, as_json: bool, keeping: Keeping | None) -> None:
 
-    emit.emit(run, emit.choose(as_json, False, None), None, lambda: export_view.tables(run), lambda: ())
+    emit.emit(run, emit.choose(as_json, False, None), None, lambda: export_view.tables(run), lambda: (), keeping=keeping)
 
 
 def _filled(source: "Source") -> "Workload":
@@ -209,6 +209,11 @@ def _places(to: str, output: Path | None, model: str) -> "dict[str, tuple[Target
             check_installed(name, target)
         places[name] = target, path
     return places
+
+
+def _said(case: "Case", labels: list[str], licence: str) -> dict[str, str]:
+    """What goes into the file's metadata beside what the model itself says."""
+    return _costs(case) | ({"labels": json_format.dumps(labels)} if labels else {}) | ({"licence": licence} if licence else {})
 
 
 def _costs(case: "Case") -> dict[str, str]:

@@ -44,6 +44,7 @@ def flops(
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
+    save: options.Save = False,
 ) -> None:
     """Count parameters, MACs, FLOPs and activations, exactly.
 
@@ -63,10 +64,12 @@ def flops(
     from ...models.lookup import resolve
     from ...models.spec import Workload
     from ..console import quick_imports, working
+    from ..keeping import begin
     from ..views import emit, flops_view
 
     # Everything that can be wrong is found before torch, a second of import, is needed.
     how = emit.choose(json, csv, output)
+    keeping = begin(save)
     settings = options.parse_settings(kwarg)
     specs = [Path(model) if model.endswith(".onnx") else resolve(model, settings) for model in models]
     workload = Workload(options.parse_inputs(input), batch, dtype, "train" if train else "eval")
@@ -91,7 +94,8 @@ def flops(
             else:
                 results.append(_count_torch(spec, workload, weights, reparameterised, dict.fromkeys(verify or [])))
     run = Run(tuple(results))
-    emit.emit(run, how, output, lambda: flops_view.tables(run, depth, by_op), lambda: flops_view.rows(run, depth, by_op))
+    tables, rows = (lambda: flops_view.tables(run, depth, by_op)), (lambda: flops_view.rows(run, depth, by_op))
+    emit.emit(run, how, output, tables, rows, keeping=keeping)
 
 
 def _count_file(path: Path, workload: "Workload") -> "ModelResult":

@@ -125,6 +125,7 @@ def scale(
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
+    save: options.Save = False,
 ) -> None:
     """Measure how throughput grows with the number of GPUs, or of CPU processes where there are none.
 
@@ -146,6 +147,7 @@ def scale(
     from ...models.lookup import resolve
     from ...profilers.joined import joined
     from ..console import bar, quick_imports, silence
+    from ..keeping import begin
     from ..views import emit, scale_page, scale_view
 
     place = joined()
@@ -157,6 +159,7 @@ def scale(
     how = emit.choose(
         json, csv, output if not place or place.rank == 0 else None, drawn=("png", "svg", "html") if spread else ("html",)
     )
+    keeping = begin(save and (not place or place.rank == 0))
     asked = gpus or (place.degree if place else None)
     if asked is None:
         raise BadInput("--gpus is missing", "say how many: mixbench scale MODEL --gpus 2")
@@ -189,7 +192,20 @@ def scale(
             seq, methods, heads, kv_heads, head_dim, causal, backward, hardware, hardware_file, calibrate, crossover, slow
         )
         scale_attention(
-            spec, of_attention, asked, batch or 1, dtype, weak, device, threads, seconds, timeout, oversubscribe, how, output
+            spec,
+            of_attention,
+            asked,
+            batch or 1,
+            dtype,
+            weak,
+            device,
+            threads,
+            seconds,
+            timeout,
+            oversubscribe,
+            how,
+            output,
+            keeping,
         )
         return
     inputs = options.parse_inputs(input)
@@ -204,7 +220,7 @@ def scale(
     def show(run: "ScaleRun") -> None:
         if any(point.step_ns for point in run.points):
             tables, rows = (lambda: scale_view.tables(run)), (lambda: scale_view.rows(run))
-            emit.emit(run, how, output, tables, rows, lambda _: scale_page.page(run))
+            emit.emit(run, how, output, tables, rows, lambda _: scale_page.page(run), keeping)
 
     with bar("starting processes") as update:
         run, ended = sweep(job, ranks, update, last_words=show)

@@ -11,6 +11,7 @@ from ..views import emit
 if TYPE_CHECKING:
     from ...models.spec import ModelSpec
     from ...profilers.runs.parallel_run import ParallelRun
+    from ..keeping import Keeping
 
 _MULTIPLES = {"k": 1024, "m": 1024**2}
 
@@ -64,6 +65,7 @@ def scale_attention(
     oversubscribe: bool,
     how: emit.Format,
     output: Path | None,
+    keeping: "Keeping | None" = None,
 ) -> None:
     """Sweep methods of sequence-parallel attention over degrees and lengths, measured here and modelled beside it."""
     from ...models.errors import BadInput
@@ -97,7 +99,7 @@ def scale_attention(
     def show(run: "ParallelRun") -> None:
         tables, rows = (lambda: parallel_view.tables(run)), (lambda: parallel_view.rows(run))
         draw = lambda kind: parallel_page.page(run) if kind == "html" else parallel_picture.draw(run, kind)  # noqa: E731
-        emit.emit(run, how, output, tables, rows, draw)
+        emit.emit(run, how, output, tables, rows, draw, keeping)
 
     with bar("starting processes") as update:
         if asked.calibrate:

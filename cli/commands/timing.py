@@ -55,6 +55,7 @@ def time(
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
+    save: options.Save = False,
 ) -> None:
     """Measure latency, throughput and peak memory; several models are measured side by side and compared.
 
@@ -73,9 +74,11 @@ def time(
     from ...models.spec import Workload
     from ...profilers.machine import pin
     from ..console import quick_imports
+    from ..keeping import begin
     from ..views import emit, timing_view
 
     how = emit.choose(json, csv, output, drawn=("png", "svg"))
+    keeping = begin(save)
     settings_given = options.parse_settings(kwarg)
     specs = [Path(model) if model.endswith(".onnx") else resolve(model, settings_given) for model in models]
     workload = Workload(options.parse_inputs(input), None, dtype, "train" if train else "eval")
@@ -99,7 +102,7 @@ def time(
     with _progress() as progress:
         run = time_models(makers, workload, batches, found, settings, progress)
     tables, rows = (lambda: timing_view.tables(run)), (lambda: timing_view.rows(run))
-    emit.emit(run, how, output, tables, rows, lambda kind: timing_view.draw(run, kind))
+    emit.emit(run, how, output, tables, rows, lambda kind: timing_view.draw(run, kind), keeping)
     if run.partial:
         raise typer.Exit(130)
 

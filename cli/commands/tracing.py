@@ -70,6 +70,7 @@ def trace(
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
+    save: options.Save = False,
 ) -> None:
     """Show where the time of a model goes: by operator, by module, and as a flame graph.
 
@@ -89,10 +90,12 @@ def trace(
     from ...profilers.machine import pin
     from ...profilers.runs.trace_run import TraceRun, compared, read
     from ..console import quick_imports, working
+    from ..keeping import begin
     from ..views import emit, flame, trace_view
 
     # Everything that can be wrong is found before torch, a second of import, is needed.
     how = emit.choose(json, csv, output, drawn=("html",))
+    keeping = begin(save)
     names = [model, *([against] if against is not None else [])]
     own = [name for name in names if not name.endswith((".onnx", ".json"))]
     for_torch = {
@@ -142,13 +145,19 @@ def trace(
     with _folder(tensorboard_dir, tensorboard) as folder:
         with working(f"tracing {model}"):
             found = traced(model, first=True)
-        if against is None:
-            run = TraceRun(found)
-        else:
+        run = TraceRun(found)
+        if against is not None:
             with working(f"tracing {against}"):
                 run = compared(found, saved or traced(against, first=False))
-        tables, rows = (lambda: trace_view.tables(run, depth, top)), (lambda: trace_view.rows(run))
-        emit.emit(run, how, output, tables, rows, lambda _: flame.page(run))
+        emit.emit(
+            run,
+            how,
+            output,
+            lambda: trace_view.tables(run, depth, top),
+            lambda: trace_view.rows(run),
+            lambda _: flame.page(run),
+            keeping,
+        )
         if tensorboard and folder is not None:
             _serve(folder, port)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...models.errors import BadInput
 from ...models.files import check_writable, write_whole
 from ..console import drop_stdout, show
+from ..keeping import Keeping, keep
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -47,7 +48,15 @@ def choose(as_json: bool, as_csv: bool, output: Path | None, drawn: Sequence[For
     return known[output.suffix]
 
 
-def emit(record: Any, how: Format, output: Path | None, tables: Tables, rows: Rows, draw: Draw | None = None) -> None:
+def emit(
+    record: Any,
+    how: Format,
+    output: Path | None,
+    tables: Tables,
+    rows: Rows,
+    draw: Draw | None = None,
+    keeping: Keeping | None = None,
+) -> None:
     """Write a record as JSON, or what its views make of it, to stdout or to a file; beside a picture the table is printed.
 
     Args:
@@ -55,6 +64,7 @@ def emit(record: Any, how: Format, output: Path | None, tables: Tables, rows: Ro
         tables: makes what a person reads.
         rows: makes the lines of the CSV file, all with the same keys.
         draw: makes a picture or page of the kind that it is given.
+        keeping: where the record is kept as well, once it is out.
     """
     if draw is not None and how not in _SUFFIXES.values():
         assert output is not None, "choose() gives a picture's format for a file only"
@@ -67,6 +77,17 @@ def emit(record: Any, how: Format, output: Path | None, tables: Tables, rows: Ro
         buffer = io.StringIO()
         _write(buffer, record, how, tables, rows)
         write_whole(output, buffer.getvalue())
+    if keeping is not None:
+        keep(keeping, record)
+
+
+def put(text: str) -> None:
+    """Write a text to stdout, quietly where nobody reads it."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_stdout()
 
 
 def _print(record: Any, how: Format, tables: Tables, rows: Rows) -> None:

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,8 @@ def fenced(page: str, language: str) -> list[str]:
 def readme_commands() -> list[str]:
     """Each ``mixbench`` line of the README that names something that exists."""
     lines = [line.partition("#")[0].strip() for block in fenced("README.md", "sh") for line in block.splitlines()]
-    # A server runs until it is stopped; tests/test_tracing.py has it.
-    elsewhere = ("path/to", "package.module", "--tensorboard")
+    # A server runs until it is stopped; tests/test_tracing.py has it. A gate needs a project; tests/test_check.py makes some.
+    elsewhere = ("path/to", "package.module", "--tensorboard", "mixbench init", "mixbench check", "mixbench history")
     return [line for line in lines if line.startswith("mixbench ") and not any(word in line for word in elsewhere)]
 
 
@@ -35,7 +36,12 @@ def test_generated_pages_are_fresh() -> None:
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is stale; run ./dev docs"
 
 
-@pytest.mark.parametrize("command", readme_commands())
+def slow_or_not(command: str) -> Any:
+    """Whole networks take their time to export."""
+    return pytest.param(command, marks=pytest.mark.slow) if command.startswith("mixbench export") else command
+
+
+@pytest.mark.parametrize("command", map(slow_or_not, readme_commands()))
 def test_a_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
     done = subprocess.run([SCRIPT, *shlex.split(command)[1:]], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

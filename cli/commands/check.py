@@ -39,7 +39,7 @@ def check(
         mixbench check --update
         mixbench check small --json
     """
-    from ...models.files import check_writable
+    from ...profilers.runs.baseline import check_place
     from .. import checking
     from ..targets import read
     from ..views import check_view, emit
@@ -50,7 +50,7 @@ def check(
     with chdir(config.folder):
         chosen = read(config, tuple(targets or ()))
     if update:
-        check_writable(path)
+        check_place(path)
     taken = checking.take_all(chosen, config.folder)
     run = (checking.update if update else checking.against_baseline)(taken, path, not targets)
     emit.emit(run, how, output, lambda: check_view.tables(run), lambda: check_view.rows(run))

@@ -66,12 +66,11 @@ def culprits(base: Mapping[str, int], new: Mapping[str, int]) -> tuple[Culprit, 
     left = {True: moved.copy(), False: moved.copy()}
     kept = []
     for item in found:
-        pairs = left[item.base == 0]
-        key = (item.operator, item.base + item.new)
-        if (item.base and item.new) or not pairs[key]:
+        pairs, form = left[item.base == 0], (item.operator, item.base + item.new)
+        if (item.base and item.new) or not pairs[form]:
             kept.append(item)
         else:
-            pairs[key] -= 1
+            pairs[form] -= 1
     return tuple(sorted(kept, key=lambda item: (-abs(item.new - item.base), item.part, item.operator)))
 
 

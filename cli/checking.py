@@ -1,7 +1,8 @@
 """`mixbench check` between its command and its records: take every target's metrics, judge them, keep them."""
 
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,11 +30,14 @@ class Taken:
 
 
 def take_all(targets: Sequence[Target], folder: Path) -> list[Taken]:
-    """Take the metrics of targets whose files are looked for in this folder; one that fails is named in its error."""
+    """Take the metrics of targets whose files are looked for in this folder; one that fails is named in its error.
+
+    What a model's own code prints goes to stderr: stdout is the record's.
+    """
     with quick_imports():
         from ..profilers import counter  # noqa: F401 - torch, before the first target's turn
     found = []
-    with chdir(folder):
+    with chdir(folder), redirect_stdout(sys.stderr):
         for target in targets:
             with working(f"checking {target.name}"), _named(target):
                 found.append(_take(target))

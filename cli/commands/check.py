@@ -60,7 +60,7 @@ def check(
         mixbench check small --json
         mixbench check --format github -o summary.md -o junit.xml
     """
-    from ...models.files import check_writable
+    from ...profilers.runs.baseline import check_place
     from .. import checking
     from ..keeping import begin
     from ..targets import read
@@ -73,7 +73,7 @@ def check(
     with chdir(config.folder):
         chosen = read(config, tuple(targets or ()))
     if update:
-        check_writable(path)
+        check_place(path)
     taken = checking.take_all(chosen, config.folder)
     run = (checking.update if update else checking.against_baseline)(taken, path, not targets)
     formats.write(run, orders, keeping)

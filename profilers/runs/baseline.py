@@ -1,7 +1,7 @@
 """The committed baseline of `mixbench check`: what each target cost when somebody last agreed to it. No torch here.
 
-A TOML file with a line per metric, sorted, so that a diff of it reads like a sentence: ``- small.macs = 167_048_288``,
-``+ small.macs = 179_448_288``. The parts that a figure is made of, by which a change finds its module, are packed into one
+A TOML file with a line per metric, sorted, so that a diff of it reads like a sentence: ``-small.macs = 167_048_288``,
+``+small.macs = 178_337_888``. The parts that a figure is made of, by which a change finds its module, are packed into one
 line per target at the end: compressed JSON in base64. Only what is exact is in it, so it holds on every machine.
 """
 
@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from ...models.errors import BadInput, MixbenchError
-from ...models.files import write_whole
+from ...models.files import check_writable, write_whole
 from .check_run import Metric
 
 SCHEMA = 1
 NAME = "mixbench-baseline.toml"
 _HEAD = "# What `mixbench check` compares with. `mixbench check --update` writes it; commit it with the change that needs it.\n"
+_PLACE = "check the folder and its rights, or name another file by --baseline"
 _KEYS = {"schema", "torch", "metrics", "workloads", "parts"}
 
 Parts = Mapping[str, Mapping[str, int]]
@@ -92,6 +93,18 @@ def parsed(text: str) -> Baseline:
     return _baseline(table)
 
 
+def check_place(path: Path) -> None:
+    """Refuse a place that can't be written before any work is done for it.
+
+    Raises:
+        BadInput: when it is a folder, its folder is missing, or rights are.
+    """
+    try:
+        check_writable(path)
+    except MixbenchError as error:
+        raise BadInput(error.what, _PLACE) from error
+
+
 def write(path: Path, baseline: Baseline) -> None:
     """Write it whole or not at all, also after a kill; equal baselines give equal bytes.
 
@@ -101,7 +114,7 @@ def write(path: Path, baseline: Baseline) -> None:
     try:
         write_whole(path, text_of(baseline, _packed_in(path)))
     except MixbenchError as error:
-        raise BadInput(error.what, "check the folder and its rights, or name another file by --baseline") from error
+        raise BadInput(error.what, _PLACE) from error
 
 
 def text_of(baseline: Baseline, before: Mapping[str, str] | None = None) -> str:

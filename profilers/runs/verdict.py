@@ -4,6 +4,7 @@ A counted metric fails when it is worse than the baseline or outside its budget.
 its interval; a modelled one never fails. What can't be told is no pass.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -48,7 +49,11 @@ def conclude(judgements: Sequence[Judgement], against: str, notes: Iterable[str]
 
 
 def culprits(base: Mapping[str, int], new: Mapping[str, int]) -> tuple[Culprit, ...]:
-    """The parts that changed, the largest change first."""
+    """The parts that changed, the largest change first; their changes add up to that of the whole.
+
+    A part that is gone and one of the same operator and size that is new are one part under another name (a block was wrapped,
+    say), and left out: they would bury what was added.
+    """
     found = []
     for key in {**base, **new}:
         before, after = base.get(key, 0), new.get(key, 0)
@@ -56,7 +61,17 @@ def culprits(base: Mapping[str, int], new: Mapping[str, int]) -> tuple[Culprit, 
             module, _, operator = key.rpartition(" ")
             is_operator = "::" in operator or operator.startswith("Tensor.")
             found.append(Culprit(module if is_operator else key, before, after, operator if is_operator else ""))
-    return tuple(sorted(found, key=lambda item: (-abs(item.new - item.base), item.part, item.operator)))
+    gone = Counter((item.operator, item.base) for item in found if not item.new)
+    moved = gone & Counter((item.operator, item.new) for item in found if not item.base)
+    left = {True: moved.copy(), False: moved.copy()}
+    kept = []
+    for item in found:
+        pairs, form = left[item.base == 0], (item.operator, item.base + item.new)
+        if (item.base and item.new) or not pairs[form]:
+            kept.append(item)
+        else:
+            pairs[form] -= 1
+    return tuple(sorted(kept, key=lambda item: (-abs(item.new - item.base), item.part, item.operator)))
 
 
 def _against(metric: Metric, base: float | None, unknown: str) -> tuple[Word, str]:

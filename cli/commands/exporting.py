@@ -1,35 +1,57 @@
 """``mixbench export``: a model as a file that runs elsewhere, verified."""
 
 import json as json_format
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...export.artifact import Artifact, ExportRun, Latency, Refusal
-from ...export.labels import check_labels, read_labels
-from ...export.opset import DEFAULT_OPSET, check_opset
-from ...export.targets.base import check_installed, find, names
+from ...export.opset import DEFAULT_OPSET
 from ...models.errors import BadInput, MixbenchError
-from ...models.files import check_writable
 from .. import options
-from ..keeping import Keeping, begin
-from ..views import emit, export_view
 
 if TYPE_CHECKING:
+    from ...export.artifact import Artifact, ExportRun, Latency, Refusal
     from ...export.source import Source
     from ...export.targets.base import Target
     from ...models.case import Case
-    from ...models.spec import Workload
+    from ...models.spec import ModelSpec, Workload
+    from ..keeping import Keeping
 
 FILE, FORM = "File", "Form"
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the user asks for, checked as far as it can be without torch.
+
+    Attributes:
+        said: words for the file's metadata; ``labels``, the names of classes among them.
+        every: whether all formats are asked for, of which one may fail.
+    """
+
+    spec: "ModelSpec"
+    workload: "Workload"
+    weights: Path | None
+    keep: list[str]
+    dynamic: list[str]
+    opset: int
+    said: dict[str, str]
+    labels: list[str]
+    precision: str
+    calibrate: str | None
+    min_snr: float | None
+    every: bool
+    report: bool
+
+
 def complete_target(incomplete: str) -> list[str]:
     """Formats that begin like this."""
+    from ...export.targets.base import names
+
     return [name for name in (*names(), "all") if name.startswith(incomplete)]
 
 
@@ -106,11 +128,15 @@ def export(
         mixbench export ghostnetv2.onnx --report
         mixbench export ghostnetv2 --weights ghostnetv2.pth --precision int8 --calibrate photos/ --min-snr 25
     """
+    from ...export.artifact import ExportRun
+    from ...export.labels import read_labels
+    from ...export.opset import check_opset
     from ...export.precision.asked import check_asked
     from ...export.rewrites.base import check_known
     from ...models.lookup import resolve
     from ...models.spec import Workload
-    from ..console import quick_imports, stages
+    from ..console import stages
+    from ..keeping import begin
     from ..portability import portability_of
 
     # Everything that can be wrong is found before torch is loaded and work begins.
@@ -132,40 +158,55 @@ def export(
     words = read_labels(labels) if labels is not None else []
     keeping = begin(save)
 
+    said = ({"labels": json_format.dumps(words)} if words else {}) | ({"licence": licence} if licence else {})
+    asked = Asked(spec, workload, weights, kept, opened, opset, said, words, precision, calibrate, min_snr, to == "all", report)
     with stages(f"building {spec.name}") as stage:
-        with quick_imports():
-            from ...export.capture import capture
-            from ...export.deliver import deliver
-            from ...export.graph import to_graph
-            from ...export.graph_checks import decides
-            from ...export.precision.apply import apply, least_snr_db
-            from ...export.verify import expect
-            from ...models.case import build
+        run = _made(asked, places, stage)
+    _emit(run, json, keeping)
 
-        case = build(spec, workload, "cpu", weights)
-        source = capture(case, kept, opened, _said(case, words, licence))
-        stage(f"capturing {spec.name}")
-        graph = to_graph(source, opset)
-        stage("running PyTorch in float32 and float64")
-        expectation = expect(source, decides(graph.model))
-        if words:
-            check_labels(words, expectation.samples[0].expected[0].shape)
-        source, graph, reduced = apply(source, graph, expectation, precision, calibrate, min_snr, stage)
-        artifacts: list[Artifact] = []
-        refusals: list[Refusal] = []
-        for name, (target, path) in places.items():
-            with _all_or_this(to != "all" or name == "onnx", name, refusals):
-                artifacts.append(deliver(name, target, source, graph, expectation, path, stage, least_snr_db(reduced)))
-        if to == "all":
-            stage("timing")
-            artifacts = [replace(made, latency=_latency(made, places[made.target][0], source)) for made in artifacts]
-        found = portability_of(places["onnx"][1], _filled(source)) if report else ()
-    _emit(ExportRun(spec.name, tuple(artifacts), tuple(refusals), reduced, found), json, keeping)
+
+def _made(asked: Asked, places: "dict[str, tuple[Target, Path]]", stage: "Callable[[str], None]") -> "ExportRun":
+    """Build, capture, convert, verify and write; the record of it."""
+    from ..console import quick_imports
+
+    with quick_imports():
+        from ...export.artifact import ExportRun
+        from ...export.capture import capture
+        from ...export.deliver import deliver
+        from ...export.graph import to_graph
+        from ...export.graph_checks import decides
+        from ...export.labels import check_labels
+        from ...export.precision.apply import apply, least_snr_db
+        from ...export.verify import expect
+        from ...models.case import build
+        from ..portability import portability_of
+
+    case = build(asked.spec, asked.workload, "cpu", asked.weights)
+    source = capture(case, asked.keep, asked.dynamic, _costs(case) | asked.said)
+    stage(f"capturing {asked.spec.name}")
+    graph = to_graph(source, asked.opset)
+    stage("running PyTorch in float32 and float64")
+    expectation = expect(source, decides(graph.model))
+    if asked.labels:
+        check_labels(asked.labels, expectation.samples[0].expected[0].shape)
+    source, graph, reduced = apply(source, graph, expectation, asked.precision, asked.calibrate, asked.min_snr, stage)
+    artifacts: list[Artifact] = []
+    refusals: list[Refusal] = []
+    for name, (target, path) in places.items():
+        with _all_or_this(not asked.every or name == "onnx", name, refusals):
+            artifacts.append(deliver(name, target, source, graph, expectation, path, stage, least_snr_db(reduced)))
+    if asked.every:
+        stage("timing")
+        artifacts = [replace(made, latency=_latency(made, places[made.target][0], source)) for made in artifacts]
+    found = portability_of(places["onnx"][1], _filled(source)) if asked.report else ()
+    return ExportRun(asked.spec.name, tuple(artifacts), tuple(refusals), reduced, found)
 
 
 @contextmanager
-def _all_or_this(needed: bool, name: str, refusals: list[Refusal]) -> Iterator[None]:
+def _all_or_this(needed: bool, name: str, refusals: "list[Refusal]") -> Iterator[None]:
     """Note a format that fails and go on, unless it is needed."""
+    from ...export.artifact import Refusal
+
     try:
         yield
     except MixbenchError as error:
@@ -174,7 +215,8 @@ def _all_or_this(needed: bool, name: str, refusals: list[Refusal]) -> Iterator[N
         refusals.append(Refusal(name, error.what, error.hint))
 
 
-def _emit(run: ExportRun, as_json: bool, keeping: Keeping | None) -> None:
+def _emit(run: "ExportRun", as_json: bool, keeping: "Keeping | None") -> None:
+    from ..views import emit, export_view
 
     emit.emit(run, emit.choose(as_json, False, None), None, lambda: export_view.tables(run), lambda: (), keeping=keeping)
 
@@ -192,6 +234,9 @@ def _split(words: str | None) -> list[str]:
 
 def _places(to: str, output: Path | None, model: str) -> "dict[str, tuple[Target, Path]]":
     """The formats that are asked for and where each goes; what can't be written is refused."""
+    from ...export.targets.base import check_installed, find, names
+    from ...models.files import check_writable
+
     chosen = names() if to == "all" else list(dict.fromkeys(_split(to)))
     if not chosen:
         raise BadInput("--to names no format", f"one of {', '.join(names())}, or all")
@@ -211,11 +256,6 @@ def _places(to: str, output: Path | None, model: str) -> "dict[str, tuple[Target
     return places
 
 
-def _said(case: "Case", labels: list[str], licence: str) -> dict[str, str]:
-    """What goes into the file's metadata beside what the model itself says."""
-    return _costs(case) | ({"labels": json_format.dumps(labels)} if labels else {}) | ({"licence": licence} if licence else {})
-
-
 def _costs(case: "Case") -> dict[str, str]:
     """Exact costs on the example inputs, for the file's metadata."""
     from ...profilers.counter import count
@@ -226,6 +266,7 @@ def _costs(case: "Case") -> dict[str, str]:
 
 def _latency(artifact: "Artifact", target: "Target", source: "Source") -> "Latency | None":
     """One call of a file here, by the method of `mixbench time`; None where nothing here runs it."""
+    from ...export.artifact import Latency
     from ...export.quiet import quiet
     from ...profilers.devices.base import find as find_device
     from ...profilers.subject import Subject

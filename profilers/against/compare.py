@@ -1,0 +1,146 @@
+"""Is the working copy slower than a revision? Pairs of processes until the answer is clear, twice before it is bad news."""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ...models.errors import BadInput, CannotMeasure
+from ..machine import Disturbances, usable_cores
+from ..runs.check_run import Judgement, Metric
+from ..runs.timing_run import FLOOR_NS
+from ..stats import median
+from .pairs import PAIR_S, Job, PairTimes, Side, time_pair
+from .sequential import FIRST, LAST, Look, look
+from .trees import Trees
+
+LIMIT = 1.03
+"""Without a budget: a slowdown that measures less is no finding. One of 5 % is found, nothing is not (docs/check-against.md)."""
+
+Progress = Callable[[str, float], None]
+"""Gets what is known so far, in words, and the share that is done, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a comparison found.
+
+    Attributes:
+        run: the pairs that the answer rests on: those of the confirming run, if there was one.
+        first_run: those of the run before, which asked for one; else empty.
+        answer: on the pairs of ``run``; its word is None when they did not suffice.
+        limit: a ratio, the one asked for or, for a model of microseconds, what is above the clock's own noise.
+    """
+
+    run: tuple[PairTimes, ...]
+    first_run: tuple[PairTimes, ...]
+    answer: Look
+    limit: float
+    notes: tuple[str, ...] = field(default=())
+
+
+def compare(
+    job: Job,
+    trees: Trees,
+    limit: float = LIMIT,
+    folder: Path | None = None,
+    seconds: float = PAIR_S,
+    seed: int | None = None,
+    progress: Progress = lambda words, share: None,
+) -> Found:
+    """Time a model of the working copy against the same of a revision.
+
+    Args:
+        job: with the model as the user names it.
+        limit: the ratio of new over old above which the new side counts as slower; its inverse as faster.
+        folder: where the user is, the current one if not given.
+        seconds: of sampling in each pair.
+        seed: of all random orders, for tests; anew each time if not given.
+
+    Raises:
+        BadInput: when the model can't be built in the working copy, or is not part of the repository.
+        CannotMeasure: when it can't be built in the revision, or a process fails.
+    """
+    if not limit > 1:
+        raise BadInput(f"a latency ratio of at most {limit:g} can't be judged", "give one above 1, such as 1.05")
+    folder = (folder or Path.cwd()).resolve()
+    draw = random.Random(seed)
+    cores = tuple(usable_cores())[-job.threads :]
+    if job.threads > len(cores):
+        raise CannotMeasure(f"{job.threads} threads on {len(cores)} cores measure how they wait", "fewer --threads")
+    jobs = [replace(job, model=words, cores=cores) for words in trees.words(job.model, folder)]
+    old, new = zip(trees.places(folder), jobs, strict=True)
+    watch = Disturbances()
+
+    def run(label: str) -> tuple[list[PairTimes], Look, float]:
+        pairs: list[PairTimes] = []
+        while True:
+            pairs.append(time_pair(old, new, draw, lambda *sides: _check(trees, *sides), seconds))
+            raised = max(limit, 1 + FLOOR_NS / median([pair.old_ns for pair in pairs]))
+            answer = look([pair.log_ratio for pair in pairs], math.log(raised))
+            progress(f"{label}{math.exp(answer.estimate):.3f} after {len(pairs)} pairs", len(pairs) / LAST)
+            if answer.word or len(pairs) == LAST:
+                return pairs, answer, raised
+
+    first_run: list[PairTimes] = []
+    pairs, answer, raised = run("")
+    if answer.word in ("worse", "better"):
+        first_run, seen = pairs, answer
+        pairs, answer, raised = run("once more: ")
+        if answer.word not in (seen.word, "same"):
+            answer = replace(answer, word=None)
+    return Found(tuple(pairs), tuple(first_run), answer, raised, tuple(watch.warnings()))
+
+
+def _check(trees: Trees, old: Side, new: Side) -> None:
+    """Each side has to run its own tree's code, and both the same workload."""
+    ours, theirs = old.ready["workload"], new.ready["workload"]
+    if ours != theirs:
+        what = f"{old.place.label} runs on {ours}, the working copy on {theirs}"
+        raise CannotMeasure(what, "give both the same inputs by --input")
+    inside = [path for path in old.ready["files"] if Path(path).is_relative_to(trees.old)]
+    astray = [path for path in old.ready["files"] if _is_source(Path(path), trees.new) and not path.startswith(str(trees.old))]
+    if astray:
+        what = f"the side of {trees.against} imports {astray[0]} of the working copy"
+        raise CannotMeasure(what, "it is installed in editable mode, or untracked: commit it, and stand in its root folder")
+    if not inside:
+        what = f"no code of {new.job.model} comes from {trees.new}: none of its revisions changes it"
+        raise BadInput(what, "go to the repository that holds the model")
+
+
+def _is_source(path: Path, root: Path) -> bool:
+    """Whether a file is the repository's own, and not of an environment that was installed inside it."""
+    return path.is_relative_to(root) and "site-packages" not in path.parts
+
+
+def judgement(found: Found, target: str, trees: Trees) -> Judgement:
+    """The word on ``latency_ratio``: it fails when the working copy is slower, in two runs on end."""
+    ratio = math.exp(found.answer.estimate)
+    low, high = (None if end is None else math.exp(end) for end in (found.answer.low, found.answer.high))
+    metric = Metric(target, "latency_ratio", ratio, "ratio", "measured", "lower", low, high)
+    word = found.answer.word or "cannot tell"
+    return Judgement(metric, 1.0, f"<= {found.limit:.4g}", word, word == "worse", _sentence(found, trees.against))
+
+
+def _sentence(found: Found, against: str) -> str:
+    """A verdict that can be read aloud."""
+    old, new = (median([getattr(pair, name) for pair in found.run]) / 1e6 for name in ("old_ns", "new_ns"))
+    ratio, pairs = math.exp(found.answer.estimate), len(found.run)
+    times = f"{new:.4g} ms a call, {old:.4g} ms in {against}"
+    said = {
+        "worse": f"slower by {100 * (ratio - 1):.1f} %, in two runs of pairs on end",
+        "better": f"faster by {100 * (1 - ratio):.1f} %, in two runs of pairs on end",
+        "same": f"no slowdown beyond {100 * (found.limit - 1):.2g} %",
+        None: f"{pairs} pairs do not tell: run it again while nothing else runs",
+    }[found.answer.word]
+    before = f", after {len(found.first_run)} that looked different" if found.first_run and found.answer.word == "same" else ""
+    return f"{said}; {times}; {pairs} pairs of processes{before}"
+
+
+def log_ratios(pairs: Sequence[PairTimes]) -> list[float]:
+    """The pairs' own numbers, in the order in which they were taken."""
+    return [pair.log_ratio for pair in pairs]
+
+
+__all__ = ["FIRST", "LAST", "LIMIT", "Found", "Progress", "compare", "judgement", "log_ratios"]

@@ -2,8 +2,9 @@
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from ...models.errors import BadInput, CannotMeasure
@@ -12,7 +13,7 @@ from ..runs.check_run import Judgement, Metric
 from ..runs.timing_run import FLOOR_NS
 from ..stats import median
 from .pairs import PAIR_S, Job, PairTimes, Side, time_pair
-from .sequential import FIRST, LAST, Look, look
+from .sequential import LAST, Look, look
 from .trees import Trees
 
 LIMIT = 1.03
@@ -72,25 +73,31 @@ def compare(
     jobs = [replace(job, model=words, cores=cores) for words in trees.words(job.model, folder)]
     old, new = zip(trees.places(folder), jobs, strict=True)
     watch = Disturbances()
+    found = decide(lambda: time_pair(old, new, draw, partial(_check, trees), seconds), limit, progress)
+    return replace(found, notes=(*trees.notes, *watch.warnings()))
 
-    def run(label: str) -> tuple[list[PairTimes], Look, float]:
-        pairs: list[PairTimes] = []
-        while True:
-            pairs.append(time_pair(old, new, draw, lambda *sides: _check(trees, *sides), seconds))
-            raised = max(limit, 1 + FLOOR_NS / median([pair.old_ns for pair in pairs]))
-            answer = look([pair.log_ratio for pair in pairs], math.log(raised))
-            progress(f"{label}{math.exp(answer.estimate):.3f} after {len(pairs)} pairs", len(pairs) / LAST)
-            if answer.word or len(pairs) == LAST:
-                return pairs, answer, raised
 
-    first_run: list[PairTimes] = []
-    pairs, answer, raised = run("")
+def decide(pair: Callable[[], PairTimes], limit: float = LIMIT, progress: Progress = lambda words, share: None) -> Found:
+    """Take pairs until they tell; what looks slower or faster has to be so again in pairs of their own."""
+    first_run: tuple[PairTimes, ...] = ()
+    run, answer, raised = _run(pair, limit, progress)
     if answer.word in ("worse", "better"):
-        first_run, seen = pairs, answer
-        pairs, answer, raised = run("once more: ")
-        if answer.word not in (seen.word, "same"):
+        first_run, seen = run, answer.word
+        run, answer, raised = _run(pair, limit, lambda words, share: progress(f"once more: {words}", share))
+        if answer.word not in (seen, "same"):
             answer = replace(answer, word=None)
-    return Found(tuple(pairs), tuple(first_run), answer, raised, tuple(watch.warnings()))
+    return Found(run, first_run, answer, raised)
+
+
+def _run(pair: Callable[[], PairTimes], limit: float, progress: Progress) -> tuple[tuple[PairTimes, ...], Look, float]:
+    pairs: list[PairTimes] = []
+    while True:
+        pairs.append(pair())
+        raised = max(limit, 1 + FLOOR_NS / median([pair.old_ns for pair in pairs]))
+        answer = look([pair.log_ratio for pair in pairs], math.log(raised))
+        progress(f"{math.exp(answer.estimate):.3f} of the time, {len(pairs)} pairs", len(pairs) / LAST)
+        if answer.word or len(pairs) == LAST:
+            return tuple(pairs), answer, raised
 
 
 def _check(trees: Trees, old: Side, new: Side) -> None:
@@ -136,11 +143,3 @@ def _sentence(found: Found, against: str) -> str:
     }[found.answer.word]
     before = f", after {len(found.first_run)} that looked different" if found.first_run and found.answer.word == "same" else ""
     return f"{said}; {times}; {pairs} pairs of processes{before}"
-
-
-def log_ratios(pairs: Sequence[PairTimes]) -> list[float]:
-    """The pairs' own numbers, in the order in which they were taken."""
-    return [pair.log_ratio for pair in pairs]
-
-
-__all__ = ["FIRST", "LAST", "LIMIT", "Found", "Progress", "compare", "judgement", "log_ratios"]

@@ -96,9 +96,9 @@ def _pin(cores: list[int]) -> None:
 
 
 def _files() -> list[str]:
-    """Where this process's modules come from, links followed."""
-    places = [getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if name != "__main__"]
-    return sorted({str(Path(place).resolve()) for place in places if place})
+    """Where this process's modules come from, links followed; without this file, which is not the tree's."""
+    places = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    return sorted({str(Path(place).resolve()) for place in places if place} - {str(Path(__file__).resolve())})
 
 
 def _time(call: Callable[[], object]) -> int:

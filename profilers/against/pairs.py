@@ -31,11 +31,11 @@ from ..stats import median
 
 TIMEOUT_S = 300.0
 """What one answer of a side may take: its start, its warm-up, or one burst of calls."""
-PAIR_S = 2.0
+PAIR_S = 2.5
 """Of sampling in a pair; `MIN_ROUNDS` are made in any case."""
 MIN_ROUNDS = 8
-_BURST_NS, _BURST_CALLS, _BURST_MAX = 20e6, 3, 1000
-"""How long a burst is at least, and how many calls it has; the first call finds the other side's data in the caches."""
+_BURST_NS, _BURST_CALLS, _BURST_MAX = 20e6, 2, 1000
+"""How long a burst is, and how many calls it has at least: the first finds the other side's data in the caches."""
 _PADDING_BYTES = 4096
 _KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)}
 """glibc's variables, of mallopt(3); 2^25 is the most that it takes for the first. Other allocators don't read them."""
@@ -214,13 +214,13 @@ def time_pair(
         begin = time.monotonic()
         while len(bursts[0]) < MIN_ROUNDS or time.monotonic() - begin < seconds:
             for which in draw.sample((0, 1), 2):
-                bursts[which].append(min(sides[which].times(calls)[1:]))
+                bursts[which].append(min(sides[which].times(calls)))
     return _paired(*bursts)
 
 
 def _calls(call_ns: float) -> int:
-    """Of one burst: the first one, and as many as fill it."""
-    return 1 + min(_BURST_MAX, max(_BURST_CALLS, math.ceil(_BURST_NS / call_ns)))
+    """Of one burst."""
+    return min(_BURST_MAX, max(_BURST_CALLS, math.ceil(_BURST_NS / call_ns)))
 
 
 def _paired(old: Sequence[float], new: Sequence[float]) -> PairTimes:

@@ -22,7 +22,7 @@ def create() -> "typer.Typer":
     """The Typer application. Its order is the order of the help, which is a design decision and so kept by hand."""
     import typer
 
-    from .commands import doctor, flops, info, models, scaling, timing, tracing
+    from .commands import check, doctor, flops, info, init, models, scaling, timing, tracing
     from .options import Debug, Version
 
     app = typer.Typer(
@@ -35,8 +35,11 @@ def create() -> "typer.Typer":
     )
 
     @app.callback()
-    def root(version: Version = False, debug: Debug = False) -> None:
-        pass
+    def root(context: typer.Context, version: Version = False, debug: Debug = False) -> None:
+        from .config import load_here  # the help of all commands goes without
+
+        context.obj = loaded = load_here(context.command.commands)  # type: ignore[attr-defined]
+        context.default_map = loaded.defaults()
 
     for panel, name, command in (
         ("Look", "models", models.models),
@@ -46,6 +49,8 @@ def create() -> "typer.Typer":
         ("Measure", "time", timing.time),
         ("Measure", "trace", tracing.trace),
         ("Measure", "scale", scaling.scale),
+        ("Ship", "check", check.check),
+        ("Ship", "init", init.init),
     ):
         # The last paragraph of a command's docstring is its examples, which Typer wants as the epilog.
         text, _, examples = (command.__doc__ or "").rpartition("Examples:")
@@ -95,12 +100,23 @@ def _run(words: list[str]) -> int:
         if not words:
             return MixbenchError.exit_code  # the help is on the screen already
         what, _, hint = error.format_message().partition(" Did you mean ")
+        what += _origin(error)
         command = next((word for word in words if not word.startswith("-")), "")
         help_line = f"mixbench {command} --help" if command and "No such command" not in what else "mixbench --help"
         raise MixbenchError(what, f"did you mean {hint}" if hint else f"`{help_line}` shows what it takes") from error
     except typer.Abort:
         return _INTERRUPTED
     return code if isinstance(code, int) else 0
+
+
+def _origin(error: "typer.TyperException") -> str:
+    """Where a bad value stands, when it is not on the command line."""
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    if context is None or parameter is None or context.parent is None:
+        return ""
+    source = context.get_parameter_source(parameter.name)
+    origin = context.find_root().obj.origin(context.info_name, parameter.name)
+    return f" (set in {origin})" if origin and source is not None and source.name == "DEFAULT_MAP" else ""
 
 
 def _explain(what: str, hint: str, debug: bool) -> None:

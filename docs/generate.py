@@ -9,7 +9,7 @@ import typer
 from pydantic import TypeAdapter
 
 from mixbench.cli.app import create
-from mixbench.profilers.runs import parallel_run, run, scale_run, timing_run, trace_run
+from mixbench.profilers.runs import check_run, parallel_run, run, scale_run, timing_run, trace_run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,6 +37,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 
 RECORDS = {
+    "check": (check_run.CheckRun, check_run.SCHEMA),
     "flops": (run.Run, run.SCHEMA),
     "time": (timing_run.TimeRun, timing_run.SCHEMA),
     "parallel": (parallel_run.ParallelRun, parallel_run.SCHEMA),

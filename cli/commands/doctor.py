@@ -3,15 +3,37 @@
 import os
 import platform
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from .. import options
+
+if TYPE_CHECKING:
+    from ..config import Loaded
 
 _PACKAGES = ("mixbench", "torch", "typer", "rich", "fvcore", "onnx", "onnxruntime", "torch-tb-profiler", "tensorboard")
 
 
 @dataclass(frozen=True, slots=True)
+class Configured:
+    """An option's value that is not its default, and where it stands."""
+
+    command: str
+    option: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
-    """What mixbench runs on. Memory is in bytes; ``accelerator`` is empty when torch sees none."""
+    """What mixbench runs on. Memory is in bytes; ``accelerator`` is empty when torch sees none.
+
+    Attributes:
+        settings_file: the project's, with its folder; empty where there is none.
+        settings: what it and the environment set, as it holds: what was overruled is not among them.
+        targets: names of what `mixbench check` checks.
+    """
 
     system: str
     processor: str
@@ -22,12 +44,16 @@ class Machine:
     accelerator: str
     threads: int
     versions: dict[str, str]
+    settings_file: str
+    settings: tuple[Configured, ...]
+    targets: tuple[str, ...]
+    notes: tuple[str, ...]
     command: str = "doctor"
     schema: int = 1
 
 
-def doctor(json: options.Json = False, output: options.Output = None) -> None:
-    """Show the machine, what torch sees of it, and the versions of what mixbench stands on.
+def doctor(context: typer.Context, json: options.Json = False, output: options.Output = None) -> None:
+    """Show the machine, what torch sees of it, the versions of what mixbench stands on, and where each setting comes from.
 
     Examples:
         mixbench doctor
@@ -39,7 +65,7 @@ def doctor(json: options.Json = False, output: options.Output = None) -> None:
     from ..views import emit
 
     how = emit.choose(json, False, output)
-    machine = _look()
+    machine = _look(context.obj, context.find_root().command)
 
     def table() -> list[Table]:
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -51,6 +77,10 @@ def doctor(json: options.Json = False, output: options.Output = None) -> None:
             ("memory", f"{free:.1f} of {whole:.1f} GB free"),
             ("accelerator", machine.accelerator or "none that torch sees"),
             *machine.versions.items(),
+            ("settings", machine.settings_file or "no [tool.mixbench] in pyproject.toml, no mixbench.toml"),
+            *((f"{item.command} --{item.option}", f"{item.value}  from {item.origin}") for item in machine.settings),
+            *([("targets", ", ".join(machine.targets))] if machine.targets else []),
+            *(("note", note) for note in machine.notes),
         ]
         for name, value in rows:
             table.add_row(Text(name, style="dim"), Text(value))
@@ -59,7 +89,17 @@ def doctor(json: options.Json = False, output: options.Output = None) -> None:
     emit.emit(machine, how, output, table, list)
 
 
-def _look() -> Machine:
+def _look(loaded: "Loaded", application: Any) -> Machine:
+    from contextlib import chdir
+
+    from ..config import TARGETS, strangers
+    from ..targets import read
+
+    config = loaded.config
+    targets: tuple[str, ...] = ()
+    if TARGETS in config.table:
+        with chdir(config.folder):
+            targets = tuple(target.name for target in read(config))  # before torch: a mistake is answered at once
     import psutil
     import torch
 
@@ -77,6 +117,15 @@ def _look() -> Machine:
         accelerator=f"{torch.accelerator.device_count()} x {device.type}" if device else "",
         threads=torch.get_num_threads(),
         versions=versions(*_PACKAGES),
+        settings_file=str(config.path or ""),
+        settings=tuple(
+            Configured(item.command, item.option.replace("_", "-"), str(item.value), item.origin) for item in loaded.settings
+        ),
+        targets=targets,
+        notes=(
+            *([f"{config.shadowed} has settings too, which are not read"] if config.shadowed else []),
+            *(f"{name} in the environment sets no option" for name in strangers(application.commands, os.environ)),
+        ),
     )
 
 

@@ -25,7 +25,8 @@ class Metric:
         name: such as ``macs``, ``onnx_bytes``, ``latency``.
         unit: such as ``MACs``, ``bytes``, ``ns``, ``ratio``; "" for a bare number.
         low, high: the interval of a measured figure.
-        parts: what the figure is made of, by full module name or operator, for the exact ones that have parts.
+        parts: what the figure is made of, for the exact ones that have parts: by full module name, or by module and operator
+            with a blank between. A judgement keeps the parts that changed only, as culprits.
     """
 
     target: str
@@ -41,11 +42,17 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Culprit:
-    """A part that changed; ``base`` or ``new`` is 0 where it was not there. Modules come first, then operators."""
+    """A part that changed; ``base`` or ``new`` is 0 where it was not there. The largest changes come first.
+
+    Attributes:
+        part: the module's full name; the model's own is empty.
+        operator: the operator in it; empty for figures that belong to modules as such, like parameters.
+    """
 
     part: str
     base: int
     new: int
+    operator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class Judgement:
         limit: the budget or threshold in words, such as ``<= 200M``; "" for equality with the baseline.
         fails: whether this alone makes the check fail.
         reason: why, in a sentence.
+        over_budget: whether it is outside its budget, whatever the baseline says.
     """
 
     metric: Metric
@@ -66,6 +74,7 @@ class Judgement:
     fails: bool
     reason: str
     culprits: tuple[Culprit, ...] = ()
+    over_budget: bool = False
 
 
 @dataclass(frozen=True, slots=True)

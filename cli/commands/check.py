@@ -1,0 +1,69 @@
+"""``mixbench check``: hold models to their committed baseline and to their budgets."""
+
+from contextlib import chdir
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .. import options
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+
+def check(
+    context: typer.Context,
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TARGET]", help="Names of [tool.mixbench.targets]; all if none is given.", show_default=False),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", metavar="", help="Write what is counted now as the new baseline.")
+    ] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option("--baseline", metavar="FILE", help="Instead of mixbench-baseline.toml beside the settings."),
+    ] = None,
+    json: options.Json = False,
+    csv: options.Csv = False,
+    output: options.Output = None,
+) -> None:
+    """Compare what models cost with a committed baseline, exactly, and with their budgets.
+
+    Models and budgets stand in pyproject.toml under [tool.mixbench.targets], or in mixbench.toml. What became worse is named
+    with the modules and operators that did it. Exit code 0: fine; 1: worse, or over a budget; 2: wrong input; 3: no baseline.
+
+    Examples:
+        mixbench check
+        mixbench check --update
+        mixbench check small --json
+    """
+    from ...models.files import check_writable
+    from .. import checking
+    from ..targets import read
+    from ..views import check_view, emit
+
+    how = emit.choose(json, csv, output)
+    config: Config = context.obj.config
+    path = _baseline(context, config, baseline)
+    with chdir(config.folder):
+        chosen = read(config, tuple(targets or ()))
+    if update:
+        check_writable(path)
+    taken = checking.take_all(chosen, config.folder)
+    run = (checking.update if update else checking.against_baseline)(taken, path, not targets)
+    emit.emit(run, how, output, lambda: check_view.tables(run), lambda: check_view.rows(run))
+    if run.failed or run.undecided:
+        raise typer.Exit(1 if run.failed else 3)
+
+
+def _baseline(context: typer.Context, config: "Config", given: Path | None) -> Path:
+    """The file: a name in the settings is meant from where they are, one on the command line from where the user is."""
+    from ...profilers.runs.baseline import NAME
+
+    if given is None:
+        return config.folder / NAME
+    in_file = context.obj.origin("check", "baseline").startswith("[")
+    source = context.get_parameter_source("baseline")
+    return config.folder / given if in_file and source is not None and source.name == "DEFAULT_MAP" else given

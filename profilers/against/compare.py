@@ -54,7 +54,7 @@ def compare(
 
     Args:
         job: with the model as the user names it.
-        limit: the ratio of new over old above which the new side counts as slower; its inverse as faster.
+        limit: the ratio of new over old, above 1, beyond which the new side counts as slower; its inverse as faster.
         folder: where the user is, the current one if not given.
         seconds: of sampling in each pair.
         seed: of all random orders, for tests; anew each time if not given.
@@ -63,8 +63,6 @@ def compare(
         BadInput: when the model can't be built in the working copy, or is not part of the repository.
         CannotMeasure: when it can't be built in the revision, or a process fails.
     """
-    if not limit > 1:
-        raise BadInput(f"a latency ratio of at most {limit:g} can't be judged", "give one above 1, such as 1.05")
     folder = (folder or Path.cwd()).resolve()
     draw = random.Random(seed)
     cores = tuple(usable_cores())[-job.threads :]

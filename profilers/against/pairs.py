@@ -44,7 +44,14 @@ _SIDE = Path(__file__).with_name("side.py")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What both sides build and run; ``model`` is in a tree's own words, see `trees.Trees.words`."""
+    """What both sides build and run, in plain data.
+
+    Attributes:
+        model: as the user names it; for a side in its tree's own words, see `trees.Trees.words`.
+        settings: for the factory, as a Python literal.
+        weights: a checkpoint's path, the same file for both sides; "" for none.
+        cores: that the sides keep to.
+    """
 
     model: str
     settings: str = "{}"
@@ -53,6 +60,8 @@ class Job:
     dtype: str = "float32"
     mode: str = "eval"
     seed: int = 0
+    weights: str = ""
+    reparameterised: bool = False
     threads: int = 1
     cores: tuple[int, ...] = ()
 

@@ -65,7 +65,10 @@ def _subject(job: dict[str, Any]) -> Any:
 
     inputs = tuple(map(TensorSpec.parse, job["inputs"]))
     workload = Workload(inputs, job["batch"], job["dtype"], job["mode"], job["seed"])
-    return torch_subject(build(job["model"], workload, "cpu", **ast.literal_eval(job["settings"])))
+    weights = Path(job["weights"]) if job["weights"] else None
+    return torch_subject(
+        build(job["model"], workload, "cpu", weights, job["reparameterised"], **ast.literal_eval(job["settings"]))
+    )
 
 
 def _serve(subject: Any, cores: list[int], answer: Callable[[Any], None]) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -118,7 +118,10 @@ def test_each_side_runs_its_own_tree_and_what_that_imports(repository: Path) -> 
 
 
 def test_a_package_is_that_of_its_own_tree_wherever_the_user_stands(repository: Path) -> None:
-    commit(repository, {"nets/__init__.py": "", "nets/net.py": NET.replace("from late", "from nets.late"), "nets/late.py": "MS = 2"})
+    commit(
+        repository,
+        {"nets/__init__.py": "", "nets/net.py": NET.replace("from late", "from nets.late"), "nets/late.py": "MS = 2"},
+    )
     (repository / "nets" / "late.py").write_text("MS = 6")
     with checked_out(repository / "nets", "HEAD") as trees:
         found = pair(trees, repository, replace(JOB, model="nets.net:make"))
@@ -170,7 +173,7 @@ def test_other_inputs_at_the_revision_can_not_be_compared(repository: Path) -> N
     inputs = "def make_inputs():\n    import torch\n    return torch.zeros({}, 4)\n"
     commit(repository, {"net.py": NET + inputs.format(1)})
     (repository / "net.py").write_text(NET + inputs.format(2))
-    with checked_out(repository, "HEAD") as trees, pytest.raises(CannotMeasure, match="runs on 1x4.* on 2x4"):
+    with checked_out(repository, "HEAD") as trees, pytest.raises(CannotMeasure, match=r"runs on 1x4.* on 2x4"):
         pair(trees, repository, replace(JOB, inputs=()))
 
 
@@ -384,8 +387,3 @@ def test_a_difference_below_the_clocks_own_noise_is_none(monkeypatch: pytest.Mon
     trees = Trees(tmp_path, tmp_path, (), "main", "0123abc", ())
     word = judgement(compare(JOB, trees, folder=tmp_path), "net", trees)
     assert (word.word, word.limit) == ("same", "<= 1.2")
-
-
-def _sequence(*values: float) -> Callable[[], PairTimes]:
-    left = iter(values)
-    return lambda: PairTimes(next(left), 1e7, 1e7, 20)

@@ -111,7 +111,7 @@ def test_the_stated_error_holds_where_size_does_not_help() -> None:
     assert _share(noisy, 4000, _worse, limit=1.0001) < ERROR**2 + 3 * math.sqrt(ERROR**2 / 4000)
 
 
-@pytest.mark.parametrize(("slowdown", "least"), [(1.05, 0.95), (1.10, 0.999)])
+@pytest.mark.parametrize(("slowdown", "least"), [(1.05, 0.97), (1.10, 0.99)])
 def test_slowdowns_are_found(slowdown: float, least: float) -> None:
     assert _share(Machine(4, slowdown), 2000, _worse) >= least
 
@@ -125,4 +125,4 @@ def test_the_same_code_mostly_takes_few_pairs() -> None:
     machine = Machine(6, 1.0)
     pairs = sorted(len(found.run) for found in (decide(machine) for _ in range(500)))
     assert pairs[250] == FIRST
-    assert pairs[475] <= 9
+    assert pairs[400] <= 8  # four of five

@@ -17,7 +17,7 @@ from .sequential import LAST, Look, look
 from .trees import Trees
 
 LIMIT = 1.03
-"""Without a budget: a slowdown that measures less is no finding. One of 5 % is found, nothing is not (docs/check-against.md)."""
+"""Without a budget: a slowdown that measures less is no finding, so that one of 5 % is found and none is never invented."""
 
 Progress = Callable[[str, float], None]
 """Gets what is known so far, in words, and the share that is done, 0 to 1."""

@@ -112,7 +112,12 @@ class Side:
 
     def __enter__(self) -> "Side":
         self._log = tempfile.TemporaryFile()
-        env = {**_KEEPING, **os.environ, "PYTHONPATH": os.pathsep.join(self.place.path), "OMP_NUM_THREADS": str(self.job.threads)}
+        env = {
+            **_KEEPING,
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(self.place.path),
+            "OMP_NUM_THREADS": str(self.job.threads),
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(_SIDE)],
             stdin=subprocess.PIPE,

@@ -4,8 +4,8 @@ A pair of processes gives one number, the logarithm of how long the new side tak
 of these numbers is that pairs are independent and that each lies above their common median as often as below it. Then the
 count of pairs above the median is a fair coin's, and the chance that it ever reaches a boundary while pairs come in is a
 finite sum. The boundaries spend that chance over the pairs as Lan and DeMets do (Discrete sequential boundaries for clinical
-trials, Biometrika 1983, their alpha_2), exactly as for binomial counts in Jennison and Turnbull (Group Sequential Methods, 1999,
-chapter 12). Turned around, a boundary gives an interval of order statistics that holds at all looks at once.
+trials, Biometrika 1983, their alpha_2), exactly as for binomial counts in Jennison and Turnbull (Group Sequential Methods,
+1999, chapter 12). Turned around, a boundary gives an interval of order statistics that holds at all looks at once.
 """
 
 import math

@@ -99,9 +99,13 @@ def _pin(cores: list[int]) -> None:
 
 
 def _files() -> list[str]:
-    """Where this process's modules come from, links followed; without this file, which is not the tree's."""
+    """Where this process's modules come from, links followed; without this file, which is not the tree's.
+
+    Some are objects posing as modules: torch.ops has the file "_ops.py" wherever one stands.
+    """
     places = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    return sorted({str(Path(place).resolve()) for place in places if place} - {str(Path(__file__).resolve())})
+    found = {Path(place).resolve() for place in places if place and Path(place).is_absolute()}
+    return sorted(map(str, found - {Path(__file__).resolve()}))
 
 
 def _time(call: Callable[[], object]) -> int:

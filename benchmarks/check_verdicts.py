@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from mixbench.models.case import build
+from mixbench.models.lookup import resolve
 from mixbench.models.spec import TensorSpec, Workload
 from mixbench.profilers.devices.base import find
 from mixbench.profilers.machine import pin, processor
@@ -87,7 +88,8 @@ def slowdown(folder: Path, model: str, rows: int) -> float:
     side = SIDE[model]
     workload = Workload((TensorSpec((1, 3, side, side)),))
     words = f"{folder / 'net.py'}:make"
-    subjects = [torch_subject(build(words, workload, "cpu", model=model, rows=count)) for count in (0, rows)]
+    specs = [resolve(words, {"model": model, "rows": count}) for count in (0, rows)]
+    subjects = [torch_subject(build(spec, workload, "cpu")) for spec in specs]
     found = measure(subjects, find("cpu"), seconds=4.0, precision=0.003).ratio(1)
     assert found is not None
     return found.value - 1

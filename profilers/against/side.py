@@ -1,8 +1,8 @@
 """One side of a comparison of two trees: a process that builds the model of its tree, and takes times when it is told to.
 
 Run as a file, ``python -P side.py``. The clock, the warm-up and the loop are thereby those of the mixbench that compares, also
-where the ``mixbench`` that builds the model is that of an older tree. Of that one it needs `build`, `Workload`, `TensorSpec`
-and `torch_subject`.
+where the ``mixbench`` that builds the model is that of an older tree. Of that one it needs `resolve`, `build`, `Workload`,
+`TensorSpec` and `torch_subject`.
 
 It speaks JSON, one document a line. The job comes first; ``{"ready": ...}`` or ``{"error": [what, hint]}`` is the answer. Then
 ``"warm"`` is answered by the median ns of a call, and a number by the ns of so many calls on end. It leaves when stdin ends.
@@ -60,15 +60,15 @@ def _subject(job: dict[str, Any]) -> Any:
 
     torch.set_num_threads(job["threads"])
     from mixbench.models.case import build
+    from mixbench.models.lookup import resolve
     from mixbench.models.spec import TensorSpec, Workload
     from mixbench.profilers.subject import torch_subject
 
     inputs = tuple(map(TensorSpec.parse, job["inputs"]))
     workload = Workload(inputs, job["batch"], job["dtype"], job["mode"], job["seed"])
     weights = Path(job["weights"]) if job["weights"] else None
-    return torch_subject(
-        build(job["model"], workload, "cpu", weights, job["reparameterised"], **ast.literal_eval(job["settings"]))
-    )
+    spec = resolve(job["model"], ast.literal_eval(job["settings"]))
+    return torch_subject(build(spec, workload, "cpu", weights, job["reparameterised"]))
 
 
 def _serve(subject: Any, cores: list[int], answer: Callable[[Any], None]) -> None:

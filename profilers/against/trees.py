@@ -174,7 +174,7 @@ def _faces(place: Path, old: Path, new: Path) -> tuple[Path, ...]:
 
 
 def _remove_leftovers(root: Path) -> None:
-    """Work trees of processes that are gone. One whose folder is gone as well is left to git's own collection of garbage."""
+    """Work trees of processes that are gone, whether their folders are still there or not."""
     import psutil
 
     listed = (_git(root, "worktree", "list", "--porcelain") or "").splitlines()

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..models.errors import BadInput, MixbenchError
-from ..profilers.against.compare import LIMIT, compare, judgement
+from ..profilers.against.compare import LIMIT, Found, compare, judgement
 from ..profilers.against.pairs import Job
-from ..profilers.against.trees import checked_out
+from ..profilers.against.trees import Trees, checked_out
 from ..profilers.budget import SAME
 from ..profilers.runs.check_run import CheckRun
 from ..profilers.runs.verdict import conclude
@@ -29,25 +29,23 @@ def against_revision(targets: Sequence[Target], folder: Path, revision: str, thr
     limits = [_limit(target) for target in targets]
     judgements, notes = [], dict[str, None]()
     with checked_out(folder, revision) as trees:
-        for number, (target, limit) in enumerate(zip(targets, limits, strict=True)):
-            words = f"{target.name} beside {trees.against}"
-            with bar(words) as update:
-                try:
-                    found = compare(
-                        _job(target, threads),
-                        trees,
-                        limit,
-                        folder,
-                        progress=lambda text, share, words=words, number=number: update(  # type: ignore[misc]
-                            f"{words}: {text}", (number + share) / len(targets)
-                        ),
-                    )
-                except MixbenchError as error:
-                    error.what = f"target {target.name!r}: {error.what}"
-                    raise
+        for target, limit in zip(targets, limits, strict=True):
+            found = _compare(target, limit, trees, folder, threads)
             judgements.append(judgement(found, target.name, trees))
             notes |= dict.fromkeys(found.notes)
     return conclude(judgements, trees.against, notes)
+
+
+def _compare(target: Target, limit: float, trees: Trees, folder: Path, threads: int) -> Found:
+    words = f"{target.name} beside {trees.against}"
+    with bar(words) as update:
+        try:
+            return compare(
+                _job(target, threads), trees, limit, folder, progress=lambda text, share: update(f"{words}: {text}", share)
+            )
+        except MixbenchError as error:
+            error.what = f"target {target.name!r}: {error.what}"
+            raise
 
 
 def _limit(target: Target) -> float:

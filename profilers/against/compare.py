@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ Progress = Callable[[str, float], None]
 """Gets what is known so far, in words, and the share that is done, 0 to 1."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """What a comparison found.
 
@@ -38,7 +38,7 @@ class Found:
     first_run: tuple[PairTimes, ...]
     answer: Look
     limit: float
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def compare(
@@ -103,7 +103,7 @@ def _check(trees: Trees, old: Side, new: Side) -> None:
     ours, theirs = old.ready["workload"], new.ready["workload"]
     if ours != theirs:
         what = f"{old.place.label} runs on {ours}, the working copy on {theirs}"
-        raise CannotMeasure(what, "give both the same inputs by --input")
+        raise CannotMeasure(what, "give the target `inputs`, so that both take the same")
     inside = [path for path in old.ready["files"] if Path(path).is_relative_to(trees.old)]
     astray = [path for path in old.ready["files"] if _is_source(Path(path), trees.new) and not path.startswith(str(trees.old))]
     if astray:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..models.errors import BadInput, MixbenchError
+from ..models.versions import versions
 from ..profilers.runs import baseline as store
 from ..profilers.runs.check_run import CheckRun, Judgement, Metric
-from ..profilers.runs.run import versions
 from ..profilers.runs.verdict import conclude, judge
 from .console import quick_imports, working
 from .metrics import Specimen

@@ -60,21 +60,42 @@ def quick_imports() -> Iterator[None]:
 @contextmanager
 def working(task: str) -> Iterator[None]:
     """Say what is being done once it has taken two seconds, on a terminal; gone when done."""
-    if not sys.stderr.isatty():
+    with stages(task):
         yield
+
+
+@contextmanager
+def stages(task: str) -> Iterator[Callable[[str], None]]:
+    """As `working`, for work that goes through several stages: the callable is told of the next one.
+
+    What others write to stderr meanwhile may be caught; this is drawn through a copy of it.
+    """
+    if not sys.stderr.isatty():
+        yield lambda text: None
         return
     from rich.console import Console
-    from rich.status import Status
+    from rich.live import Live
+    from rich.spinner import Spinner
+    from rich.text import Text
 
-    status = Status(task, console=Console(stderr=True))
-    timer = threading.Timer(_PATIENCE_S, status.start)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        status.stop()
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding) as screen:
+        spinner = Spinner("dots", Text(task))
+        live = Live(
+            spinner,
+            console=Console(file=screen),
+            refresh_per_second=12.5,
+            transient=True,
+            redirect_stdout=False,  # left to itself it would also draw what others write
+            redirect_stderr=False,
+        )
+        timer = threading.Timer(_PATIENCE_S, live.start)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield lambda text: spinner.update(text=Text(text))
+        finally:
+            timer.cancel()
+            live.stop()
 
 
 @contextmanager

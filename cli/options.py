@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from ..models.spec import TensorSpec
 
 MODEL, WORKLOAD, MEASUREMENT, OUTPUT = "Model", "Workload", "Measurement", "Output"
+PRECISION = "Precision"
 
 
 def _show_version(value: bool) -> None:
     if value:
-        from ..profilers.runs.run import versions
+        from ..models.versions import versions
 
         typer.echo(", ".join(f"{name} {number}" for name, number in versions("mixbench", "torch").items()))
         raise typer.Exit
@@ -31,6 +32,13 @@ def complete_model(incomplete: str) -> list[tuple[str, str]]:
         names = [name, *(f"{name}-{variant}" for variant in family.variants)]
         found += [(word, family.title) for word in names if word.startswith(incomplete)]
     return found
+
+
+def complete_precision(incomplete: str) -> list[str]:
+    """What a file's numbers can be."""
+    from ..export.precision.kinds.base import names
+
+    return [name for name in ("fp32", *names()) if name.startswith(incomplete)]
 
 
 def parse_settings(words: list[str] | None) -> dict[str, Any]:
@@ -83,16 +91,7 @@ Models = Annotated[
     list[str],
     typer.Argument(
         metavar="MODEL",
-        help="A name from `mixbench models`, path/to/file.py:factory, or package.module:factory.",
-        autocompletion=complete_model,
-        show_default=False,
-    ),
-]
-Runnables = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="MODEL",
-        help="As for `mixbench flops`, or an .onnx file.",
+        help="A name from `mixbench models`, path/to/file.py:factory, package.module:factory, or an .onnx file.",
         autocompletion=complete_model,
         show_default=False,
     ),
@@ -100,6 +99,15 @@ Runnables = Annotated[
 Model = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A name from `mixbench models`.", autocompletion=complete_model),
+]
+Exportable = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A name from `mixbench models`, path/to/file.py:factory, or package.module:factory.",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
 ]
 Kwarg = Annotated[
     list[str] | None,
@@ -160,6 +168,36 @@ Compile = Annotated[bool, typer.Option("--compile", metavar="", help="Through to
 ChannelsLast = Annotated[
     bool,
     typer.Option("--channels-last", metavar="", help="That memory format for weights and images.", rich_help_panel=MEASUREMENT),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="What the file's numbers are: fp32, fp16, int8 or w8a16 (8-bit weights, 16-bit activations).",
+        rich_help_panel=PRECISION,
+        autocompletion=complete_precision,
+    ),
+]
+Calibrate = Annotated[
+    str | None,
+    typer.Option(
+        "--calibrate",
+        metavar="DATA",
+        help="Learn ranges from a folder of images, a file.npz, file.py:loader, or random, which is marked in the file.",
+        rich_help_panel=PRECISION,
+        show_default=False,
+    ),
+]
+MinSnr = Annotated[
+    float | None,
+    typer.Option(
+        "--min-snr",
+        metavar="DB",
+        help="At least so near to float32: layers that hurt most stay float32, as few as it takes.",
+        rich_help_panel=PRECISION,
+        show_default=False,
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", metavar="", help="Print one JSON document and nothing else.", rich_help_panel=OUTPUT)

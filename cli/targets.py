@@ -9,7 +9,7 @@ from typing import Any
 from ..models.errors import BadInput, MixbenchError
 from ..models.lookup import all_names, resolve
 from ..models.registry import architectures
-from ..models.spec import ModelSpec, TensorSpec, Workload
+from ..models.spec import Mode, ModelSpec, TensorSpec, Workload
 from ..profilers.budget import Budget, parse
 from .config import SHARED_FILE, TARGETS, Config, unknown_key
 from .metrics import Entry, entries
@@ -69,15 +69,15 @@ def read(config: Config, only: tuple[str, ...] = ()) -> tuple[Target, ...]:
     chosen = {name: [t for t in found if name in (t.name, t.name.partition("/")[0])] for name in only}
     for name, targets in chosen.items():
         if not targets:
-            raise _no_target(name, [*tables, *names])
+            raise BadInput(f"no target named {name!r}", _nearest(name, list(dict.fromkeys((*tables, *names)))))
     return tuple(t for t in found if not only or any(t in targets for targets in chosen.values()))
 
 
-def _no_target(name: str, names: list[str]) -> BadInput:
+def _nearest(name: str, names: list[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
-    return BadInput(f"no target named {name!r}", f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(names)}")
+    return f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(names)}"
 
 
 def _targets(config: Config, name: str, table: Any) -> Iterator[Target]:
@@ -137,7 +137,7 @@ def _workload(table: Mapping[str, Any]) -> Workload:
     shapes = [inputs] if isinstance(inputs, str) else inputs
     if not all(isinstance(shape, str) for shape in shapes):
         raise BadInput(f"inputs {inputs!r} are no shapes", "write text, such as '1x3x224x224'")
-    mode = "train" if table.get("train") else "eval"
+    mode: Mode = "train" if table.get("train") else "eval"
     return Workload(tuple(map(TensorSpec.parse, shapes)), table.get("batch"), table.get("dtype", "float32"), mode)
 
 
@@ -153,10 +153,13 @@ def _weights(config: Config, name: str | None) -> Path | None:
 def _budget(name: str, value: Any) -> Budget:
     entry = entries()[name]
     try:
-        if not entry.takes_words:
+        if entry.words is None:
             return parse(value, entry.unit)
         if not isinstance(value, list) or not value or not all(isinstance(word, str) for word in value):
             raise BadInput(f"{value!r} is no list of names", "write for example ['nnapi']")
+        known = entry.words()
+        if unknown := [word for word in value if word not in known]:
+            raise BadInput(f"nothing is called {unknown[0]!r}", _nearest(unknown[0], list(known)))
         return Budget("==", 0, ", ".join(value), tuple(value))
     except BadInput as error:
         raise BadInput(f"{name}: {error.what}", error.hint) from error

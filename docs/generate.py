@@ -1,5 +1,6 @@
 """Write docs/cli.md and the JSON schemas from the code; a test compares them with what lies there."""
 
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import typer
 from pydantic import TypeAdapter
 
 from mixbench.cli.app import create
+from mixbench.export import artifact
 from mixbench.profilers.runs import check_run, parallel_run, run, scale_run, timing_run, trace_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +45,7 @@ RECORDS = {
     "parallel": (parallel_run.ParallelRun, parallel_run.SCHEMA),
     "scale": (scale_run.ScaleRun, scale_run.SCHEMA),
     "trace": (trace_run.TraceRun, trace_run.SCHEMA),
+    "export": (artifact.ExportRun, artifact.SCHEMA),
 }
 
 
@@ -59,8 +62,8 @@ def json_schema(command: str) -> str:
 def pages() -> dict[Path, str]:
     """Every generated file and its text."""
     schemas = {
-        ROOT / "profilers" / "runs" / f"{command}-{number}.schema.json": json_schema(command)
-        for command, (_, number) in RECORDS.items()
+        Path(inspect.getfile(record)).with_name(f"{command}-{number}.schema.json"): json_schema(command)
+        for command, (record, number) in RECORDS.items()
     }
     return {ROOT / "docs" / "cli.md": cli_page(), **schemas}
 

@@ -25,6 +25,12 @@ class CannotMeasure(MixbenchError):
     exit_code = 3
 
 
+class CheckFailed(MixbenchError):
+    """What was made is not what it should be; nothing of it is kept."""
+
+    exit_code = 1
+
+
 def first_line(error: BaseException) -> str:
     """The error's type and the first line of its message, for a one-line report of somebody else's exception."""
     lines = str(error).strip().splitlines()

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadInput, first_line
-from .spec import Family, Published, TensorSpec, Variant
+from .spec import Family, Preprocessing, Published, TensorSpec, Variant
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -112,5 +112,5 @@ architectures = Registry(
     package="architectures",
     attribute="FAMILY",
     group="mixbench.architectures",
-    vocabulary={kind.__name__: kind for kind in (Family, Variant, Published, TensorSpec)},
+    vocabulary={kind.__name__: kind for kind in (Family, Variant, Published, Preprocessing, TensorSpec)},
 )

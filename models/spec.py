@@ -119,6 +119,26 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How the published accuracy's images became inputs; the file that a model is exported to says so.
+
+    Attributes:
+        layout: of the input, such as ``NCHW, RGB``.
+        range: of a pixel before ``mean`` is taken off and ``std`` divided by, one number for each channel.
+        resize: the shorter side in pixels, and ``crop`` the side of the middle that is kept.
+    """
+
+    layout: str
+    range: tuple[float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: int
+    crop: int
+    interpolation: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Family:
     """An architecture: what it is, where it comes from, and its variants. Built by ``build`` in the same file."""
 
@@ -133,6 +153,7 @@ class Family:
     default: str
     supports: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,3 +105,47 @@ class CostTree:
             return (-item.cost.macs, -item.cost.fft_flops, -item.cost.elementwise_flops, -item.calls)
 
         return tuple(sorted(merged.values(), key=lambda item: (*dearest(item), item.operator)))
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What one run of a model costs: the tree of its modules, and the same work split by pass.
+
+    Attributes:
+        device: where it was counted: ``onnx`` for a file's graph; anything else but ``meta`` has its reason among the notes.
+        forward, backward: the cost of each pass; the backward pass is empty in eval mode.
+    """
+
+    tree: CostTree
+    device: str
+    forward: Cost
+    backward: Cost
+    params_bn_folded: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def totals(self) -> Cost:
+        """The cost of everything that ran."""
+        return self.forward + self.backward
+
+    @property
+    def params(self) -> int:
+        """Parameters, each tensor once."""
+        return self.tree.total_params
+
+    @property
+    def operators(self) -> tuple[OperatorCost, ...]:
+        """Every operator that ran, the dearest first."""
+        return self.tree.by_operator()
+
+    @property
+    def uncounted(self) -> tuple[OperatorCost, ...]:
+        """Operators without a rule: their cost is unknown and in no total."""
+        return tuple(operator for operator in self.operators if not operator.family)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the operator calls that have a rule, 0 to 1."""
+        calls = sum(operator.calls for operator in self.operators)
+        missed = sum(operator.calls for operator in self.uncounted)
+        return 1 - missed / calls if calls else 1.0

@@ -12,7 +12,6 @@ import bisect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,56 +22,12 @@ from torch.utils import _pytree as pytree
 from ..models import meta, meta_kernels
 from ..models.case import Case
 from ..models.errors import BadInput, MixbenchError, first_line
-from .cost import FREE, Cost, CostTree, OperatorCost
+from .cost import FREE, Cost, CostTree, Count, OperatorCost
 from .formulas import rule_for
 from .formulas.table import name_of
 
 ROOT = ""
 _FLEX_SWITCH = "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """What one run of a model costs: the tree of its modules, and the same work split by pass.
-
-    Attributes:
-        device: where it was counted; anything but ``meta`` has its reason among the notes.
-        forward, backward: the cost of each pass; the backward pass is empty in eval mode.
-    """
-
-    tree: CostTree
-    device: str
-    forward: Cost
-    backward: Cost
-    params_bn_folded: int
-    notes: tuple[str, ...] = ()
-
-    @property
-    def totals(self) -> Cost:
-        """The cost of everything that ran."""
-        return self.forward + self.backward
-
-    @property
-    def params(self) -> int:
-        """Parameters, each tensor once."""
-        return self.tree.total_params
-
-    @property
-    def operators(self) -> tuple[OperatorCost, ...]:
-        """Every operator that ran, the dearest first."""
-        return self.tree.by_operator()
-
-    @property
-    def uncounted(self) -> tuple[OperatorCost, ...]:
-        """Operators without a rule: their cost is unknown and in no total."""
-        return tuple(operator for operator in self.operators if not operator.family)
-
-    @property
-    def coverage(self) -> float:
-        """Share of the operator calls that have a rule, 0 to 1."""
-        calls = sum(operator.calls for operator in self.operators)
-        missed = sum(operator.calls for operator in self.uncounted)
-        return 1 - missed / calls if calls else 1.0
 
 
 Listener = Callable[[Cost], None]

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from ..models.errors import BadInput, first_line
+from ..models.errors import BadInput
+from ..models.onnx_files import open_with, read_onnx
 from ..models.spec import TensorSpec
 
 Feeds = dict[str, np.ndarray]
@@ -48,8 +49,7 @@ def open_onnx(
     Raises:
         BadInput: when there is no such file, it is no ONNX model, or the inputs don't fit its description.
     """
-    if not path.is_file():
-        raise BadInput(f"there is no file {str(path)!r}", "check the path; it is relative to the folder you are in")
+    read_onnx(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     if threads is not None:
@@ -60,8 +60,7 @@ def open_onnx(
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        hint = "it has to be a whole ONNX model that ONNX Runtime knows the operators of"
-        raise BadInput(f"{str(path)!r} is not opened by ONNX Runtime: {first_line(error)}", hint) from error
+        raise open_with(path, "ONNX Runtime", error) from error
     return session, _feeds(session, path, batch, inputs, np.random.default_rng(seed))
 
 

@@ -17,10 +17,10 @@ import onnx
 
 from ..models.errors import BadInput, first_line
 from ..models.spec import TensorSpec, Workload
+from ..models.versions import versions
 from .devices.base import find
 from .machine import look
 from .onnx_session import open_onnx
-from .runs.run import versions
 from .runs.trace_run import Frame, ModuleTime, OperatorTime, Trace, Work, middle
 from .stats import median
 from .subject import Subject

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from ..models.errors import BadInput
 from ..models.strategies.layout import even_lengths
+from ..models.versions import versions
 from .devices.base import find
 from .joined import joined
 from .links import Hardware
@@ -18,7 +19,6 @@ from .parallel_job import Sweep, flops, overlap, planned_bytes
 from .parallel_modelled import model_points
 from .ranks import RankFailure, launch
 from .runs.parallel_run import Bar, Duel, MeasuredPoint, ModelledPoint, ParallelRun, Status
-from .runs.run import versions
 from .runs.scale_run import over, speed_up
 from .scaling import Plan as Place
 from .scaling import degrees_to, ended_by

@@ -26,12 +26,12 @@ from ..models.case import Case, build
 from ..models.errors import BadInput, CannotMeasure
 from ..models.lookup import resolve
 from ..models.spec import TensorSpec, Workload
+from ..models.versions import versions
 from .counter import run_backward
 from .devices.base import Device, find
 from .joined import Joined, joined
 from .machine import Disturbances, look, usable_cores
 from .ranks import TIMEOUT_S, RankFailure, launch
-from .runs.run import versions
 from .runs.scale_run import ScalePoint, ScaleRun, Status, over, rate, speed_up
 from .stats import estimate, median
 from .subject import Subject, torch_subject

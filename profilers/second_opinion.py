@@ -13,7 +13,8 @@ import torch
 
 from ..models.case import Case
 from ..models.errors import CannotMeasure, first_line
-from .counter import Count, run_backward
+from .cost import Count
+from .counter import run_backward
 from .formulas.table import rule_of_name
 from .runs.run import Difference, Opinion
 

@@ -10,11 +10,11 @@ from torch.utils import _pytree as pytree
 from ..models.case import Case, build
 from ..models.errors import BadInput, CannotMeasure
 from ..models.spec import ModelSpec, Workload
+from ..models.versions import versions
 from .counter import count
 from .devices.base import Device, Memory
 from .machine import look
 from .roofline import Roof, measure_roof
-from .runs.run import versions
 from .runs.timing_run import Achieved, Comparison, TimedModel, TimeRun, achieved, comparisons, timed_model
 from .subject import Subject, storage_bytes, torch_subject
 from .timing import Measurement, Progress, Timing, measure, peak_memory

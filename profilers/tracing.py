@@ -17,6 +17,7 @@ from torch.profiler import profile, record_function
 
 from ..models.case import Case
 from ..models.errors import BadInput, CannotMeasure, MixbenchError, first_line
+from ..models.versions import versions
 from . import calltree, traced_work
 from .calltree import ModuleRanges, Visit
 from .cost import CostTree
@@ -24,7 +25,6 @@ from .counter import count
 from .devices.base import Device
 from .kineto import events, recording, recording_execution
 from .machine import look
-from .runs.run import versions
 from .runs.trace_run import Frame, ModuleTime, OperatorTime, Trace, Work, middle
 from .stats import median
 from .subject import Subject

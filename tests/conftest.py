@@ -1,18 +1,27 @@
 """What several tests share: weights and inputs filled by rule, and the outputs of the original implementations on them."""
 
+import contextlib
 import hashlib
+import importlib.util
+import io
 import json
 import math
 import os
+import re
+import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 # In CI the same examples every time: a build breaks by its change, not by luck. At home new ones, which is how bugs are found.
 hypothesis.settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -81,3 +90,67 @@ def golden() -> Callable[[str], Any]:
     """A loader of the originals' outputs: ``golden("ghostnetv2")``."""
     folder = Path(__file__).parent / "golden"
     return lambda name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+class Exporter:
+    """What `mixbench export` does to a module before it is written: the inference form, rewrites, capture, rewrites."""
+
+    def __call__(
+        self, module: torch.nn.Module, args: tuple[Any, ...], keep: Sequence[str] = (), dynamic: Any = None
+    ) -> "ModelProto":
+        from mixbench.export.rewrites.base import rewrite_graph, rewrite_module
+        from mixbench.models.reparameterise import reparameterise
+
+        rewritten, _ = rewrite_module(reparameterise(module), keep)
+        proto = self.capture(rewritten, args, dynamic)
+        rewrite_graph(proto, keep)
+        return proto
+
+    def capture(self, module: torch.nn.Module, args: tuple[Any, ...], dynamic: Any = None) -> "ModelProto":
+        """The graph as torch writes it, opset 20."""
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # the exporter's own, about torch's internals
+            program = torch.onnx.export(module, args, dynamo=True, opset_version=20, verbose=False, dynamic_shapes=dynamic)
+        assert program is not None
+        return program.model_proto
+
+    def run(self, proto: "ModelProto", *inputs: Any) -> list[np.ndarray]:
+        """Check the graph, and run it in ONNX Runtime on arrays or tensors, in order."""
+        import onnx
+        import onnxruntime
+
+        onnx.checker.check_model(proto, full_check=True)
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        arrays = [np.asarray(given) for given in inputs]
+        found: list[np.ndarray] = session.run(
+            None, {given.name: array for given, array in zip(session.get_inputs(), arrays, strict=True)}
+        )
+        return found
+
+    def operators(self, proto: "ModelProto") -> Counter[str]:
+        """How often each operator stands in the graph."""
+        return Counter(node.op_type for node in proto.graph.node)
+
+    def table(self, runtime: str) -> set[str]:
+        """Operators in a table that ONNX Runtime's wheel brings: ``nnapi_supported``, ``coreml_supported_mlprogram``."""
+        import onnxruntime
+
+        folder = Path(onnxruntime.__file__).parent / "tools" / "mobile_helpers"
+        text = (folder / f"{runtime}_ops.md").read_text(encoding="utf-8")
+        return set(re.findall(r"^\|ai\.onnx[.:](\w+)\|", text, re.MULTILINE))
+
+
+@pytest.fixture(scope="session")
+def exporter() -> Exporter:
+    """Modules to ONNX graphs, and graphs to results."""
+    return Exporter()
+
+
+@pytest.fixture(scope="session")
+def nets() -> Any:
+    """The small ONNX graphs of ``precision_nets.py``; test files can't import each other."""
+    spec = importlib.util.spec_from_file_location("precision_nets", Path(__file__).with_name("precision_nets.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -24,7 +24,7 @@ from mixbench.models.errors import BadInput
 from mixbench.models.lookup import resolve
 from mixbench.models.reparameterise import reparameterise
 from mixbench.models.spec import TensorSpec
-from mixbench.profilers.counter import Count
+from mixbench.profilers.cost import Count
 from mixbench.profilers.second_opinion import second_opinion
 
 VARIANTS = ["et", "t", "small", "base", "large"]

@@ -36,6 +36,7 @@ def test_no_loose_python_file_lies_in_the_root() -> None:
         (["info", "ghostnetv2"], 0),
         (["flops", "--help"], 0),
         (["scale", "--help"], 0),
+        (["export", "--help"], 0),
         (["flops", "ghostnet2"], 2),
         (["flops", "ghostnetv2", "--input", "oops"], 2),
         (["flops", "no/such/file.py:make"], 2),

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mixbench
 from mixbench import Cost
-from mixbench.profilers.counter import Count
+from mixbench.profilers.cost import Count
 from mixbench.profilers.formulas import table
 
 LIBRARY = torch.library.Library("count_test", "DEF")

@@ -20,8 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import mixbench
 from mixbench import Cost
-from mixbench.profilers.cost import CostTree
-from mixbench.profilers.counter import Count
+from mixbench.profilers.cost import CostTree, Count
 from mixbench.profilers.formulas import table
 
 SWITCHES: tuple[Callable[[], bool], ...] = (

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import mixbench
 from mixbench.models import meta_kernels
-from mixbench.profilers.counter import Count
+from mixbench.profilers.cost import Count
 
 ROWS, WIDTH, BAGS, LENGTH = 11, 6, 4, 3
 LOOKED_UP = BAGS * LENGTH * WIDTH

@@ -17,7 +17,7 @@ from mixbench.models.architectures.ghostnetv2 import round_channels
 from mixbench.models.case import Case
 from mixbench.models.lookup import resolve
 from mixbench.models.spec import TensorSpec
-from mixbench.profilers.counter import Count
+from mixbench.profilers.cost import Count
 
 # Entry, golden file, the file's name for the sum of convolution and linear MACs.
 NETS = [("ghostnetv2", "ghostnetv2", "macs_conv_linear_aff"), ("ghostnet", "ghostnetv1", "macs_conv_linear")]

@@ -103,7 +103,7 @@ def _look(loaded: "Loaded", application: Any) -> Machine:
     import psutil
     import torch
 
-    from ...profilers.runs.run import versions
+    from ...models.versions import versions
 
     memory = psutil.virtual_memory()
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None

@@ -1,10 +1,16 @@
 """``mixbench flops``: count what models compute."""
 
-from typing import Annotated
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .. import options
+
+if TYPE_CHECKING:
+    from ...models.spec import ModelSpec, Workload
+    from ...profilers.runs.run import ModelResult
 
 COUNTERS = ("fvcore", "torch")
 
@@ -44,11 +50,14 @@ def flops(
     MACs are multiply-accumulates of convolutions, matrix products and attention; FLOPs are 2 x MACs. Fourier transforms and
     elementwise work have buckets of their own. An operator without a rule is named, never a silent zero.
 
+    An .onnx file is counted from its graph, at the sizes that its inputs have or are given by --input and --batch.
+
     Examples:
         mixbench flops ghostnetv2
         mixbench flops ghostnetv2-1.3x --input 1x3x192x192 --depth 2 --by-op
         mixbench flops path/to/net.py:make --kwarg width=64 --json
         mixbench flops ghostnetv2 ghostnet --verify fvcore
+        mixbench flops ghostnetv2 ghostnetv2.onnx --by-op
     """
     from ...models.errors import BadInput
     from ...models.lookup import resolve
@@ -58,29 +67,54 @@ def flops(
 
     # Everything that can be wrong is found before torch, a second of import, is needed.
     how = emit.choose(json, csv, output)
-    specs = [resolve(model, options.parse_settings(kwarg)) for model in models]
-    inputs = options.parse_inputs(input)
-    workload = Workload(inputs, batch, dtype, "train" if train else "eval")
+    settings = options.parse_settings(kwarg)
+    specs = [Path(model) if model.endswith(".onnx") else resolve(model, settings) for model in models]
+    workload = Workload(options.parse_inputs(input), batch, dtype, "train" if train else "eval")
     for name in verify or []:
         if name not in COUNTERS:
             raise BadInput(f"no counter named {name!r} for --verify", f"one of {', '.join(COUNTERS)}")
     if weights is not None and len(specs) > 1:
         raise BadInput("--weights fits one model, and several are named", "count them one by one")
+    for_torch = {"--weights": weights, "--kwarg": kwarg, "--reparameterised": reparameterised, "--verify": verify}
+    if (said := [word for word, on in for_torch.items() if on]) and all(isinstance(spec, Path) for spec in specs):
+        raise BadInput(f"{said[0]} is for PyTorch models, and {str(specs[0])!r} is an ONNX file", f"leave {said[0]} out")
     if weights is not None and not weights.is_file():
         raise BadInput(f"there is no file {str(weights)!r}", "check the path of --weights")
 
     with quick_imports():
-        from ...models.case import build
-        from ...profilers.counter import count
-        from ...profilers.runs.run import Run, result_of
-        from ...profilers.second_opinion import second_opinion
+        from ...profilers.runs.run import Run
 
     results = []
-    for spec in specs:
-        with working(f"counting {spec.name}"):
-            case = build(spec, workload, weights=weights, reparameterised=reparameterised)
-            counted = count(case)
-            opinions = tuple(second_opinion(case, counted, name) for name in dict.fromkeys(verify or []))
-            results.append(result_of(case, counted, opinions))
+    for model, spec in zip(models, specs, strict=True):
+        with working(f"counting {model}"):
+            if isinstance(spec, Path):
+                results.append(_count_file(spec, workload))
+            else:
+                results.append(_count_torch(spec, workload, weights, reparameterised, dict.fromkeys(verify or [])))
     run = Run(tuple(results))
     emit.emit(run, how, output, lambda: flops_view.tables(run, depth, by_op), lambda: flops_view.rows(run, depth, by_op))
+
+
+def _count_file(path: Path, workload: "Workload") -> "ModelResult":
+    """Of an ONNX file; torch stays unloaded."""
+    from ...profilers.onnx_counter import count_onnx
+    from ...profilers.runs.run import plain_result
+
+    found = count_onnx(path, workload)
+    return plain_result(str(path), found.workload, found.count)
+
+
+def _count_torch(
+    spec: "ModelSpec", workload: "Workload", weights: Path | None, reparameterised: bool, verify: Iterable[str]
+) -> "ModelResult":
+    from ..console import quick_imports
+
+    with quick_imports():
+        from ...models.case import build
+        from ...profilers.counter import count
+        from ...profilers.runs.run import result_of
+        from ...profilers.second_opinion import second_opinion
+
+    case = build(spec, workload, weights=weights, reparameterised=reparameterised)
+    counted = count(case)
+    return result_of(case, counted, tuple(second_opinion(case, counted, name) for name in verify))

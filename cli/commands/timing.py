@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def time(
-    models: options.Runnables,
+    models: options.Models,
     input: options.Input = None,
     batch: options.Batches = None,
     dtype: options.Dtype = "float32",

@@ -4,7 +4,7 @@ A new metric is one `Entry`, in a file here or a new one, and one function that 
 where metrics of profilers and of exports meet.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import import_module
@@ -15,8 +15,10 @@ from ...profilers.budget import Budget
 from ...profilers.runs.check_run import Better, Kind
 
 if TYPE_CHECKING:
+    from ...export.graph import Graph
+    from ...export.source import Source
     from ...models.case import Case
-    from ...profilers.counter import Count
+    from ...profilers.cost import Count
     from ..targets import Target
 
 
@@ -53,6 +55,15 @@ class Specimen:
 
         return count(self.case)
 
+    @cached_property
+    def exported(self) -> "tuple[Source, Graph]":
+        """The model ready to leave, and its ONNX graph."""
+        from ...export.capture import capture
+        from ...export.graph import to_graph
+
+        source = capture(self.build("cpu"))
+        return source, to_graph(source)
+
     def build(self, device: str) -> "Case":
         """The model made anew on a device."""
         from ...models.case import build
@@ -69,7 +80,7 @@ class Entry:
         summary: what it is, in a few words.
         take: works it out, given the target's budget for it; None where a comparison of two revisions takes it.
         always: taken of every target; others only of targets that name them.
-        takes_words: its budget is a list of words (such as targets of an export), and the value has to be 0.
+        words: where its budget is a list of words, all that there are; the value then has to be 0.
     """
 
     name: str
@@ -79,7 +90,7 @@ class Entry:
     take: Callable[[Specimen, Budget | None], Figure] | None
     better: Better = "lower"
     always: bool = False
-    takes_words: bool = False
+    words: Callable[[], Sequence[str]] | None = None
 
 
 @cache

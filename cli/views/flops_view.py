@@ -73,7 +73,8 @@ def _totals(result: ModelResult) -> "Table":
         add(table, "forward MACs", result.forward.macs, _about(result.forward.macs), "")
         add(table, "backward MACs", result.backward.macs, _about(result.backward.macs), "as executed")
     seen = result.coverage
-    words = f"{seen.covered_calls:,} of {seen.calls:,} calls have a rule, on {result.device}"
+    where = "from the file's graph" if result.device == "onnx" else f"on {result.device}"
+    words = f"{seen.covered_calls:,} of {seen.calls:,} calls have a rule, {where}"
     add(table, "coverage", _percent(result), "", words)
     return table
 

@@ -6,12 +6,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from ...models.errors import BadInput
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     from onnx import ModelProto
+    from torch import nn
+
+
+_LARGEST_SHARED = 2**20
+"""Numbers in a constant up to which its equal is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +25,15 @@ class Rewrite:
     Attributes:
         title: what it does, in a line for the user.
         module: given a submodule, its equal for export, or None to leave it; asked for every submodule, innermost first.
-        graph: changes an ONNX graph in place and returns how many nodes it replaced.
+        graph: changes an ONNX graph in place and returns how many nodes it replaced. What it leaves unread is removed for it,
+            and equal small constants become one.
+        mends: ONNX operators that runtimes don't take and that are gone afterwards, such as ``HardSigmoid``.
     """
 
     title: str
-    module: Callable[[nn.Module], nn.Module | None] | None = None
-    graph: "Callable[[ModelProto], int] | None" = None
+    module: "Callable[[nn.Module], nn.Module | None] | None" = None
+    graph: "Callable[[ir.Model], int] | None" = None
+    mends: tuple[str, ...] = ()
 
 
 def names() -> list[str]:
@@ -34,7 +41,12 @@ def names() -> list[str]:
     return sorted({path.stem for path in Path(__file__).parent.glob("[!_]*.py")} - {"base"})
 
 
-def rewrite_module(module: nn.Module, keep: Collection[str] = ()) -> tuple[nn.Module, tuple[str, ...]]:
+def mending() -> dict[str, str]:
+    """The name of the rewrite that does away with an ONNX operator, by the operator."""
+    return {operator: name for name, rewrite in _chosen(()) for operator in rewrite.mends}
+
+
+def rewrite_module(module: "nn.Module", keep: Collection[str] = ()) -> "tuple[nn.Module, tuple[str, ...]]":
     """Rewrite a module, which has to be a copy of the user's, in place where it can.
 
     Returns:
@@ -46,7 +58,7 @@ def rewrite_module(module: nn.Module, keep: Collection[str] = ()) -> tuple[nn.Mo
     changed = set()
     for name, rewrite in _chosen(keep):
         if rewrite.module is not None:
-            module, count = _replace(module, rewrite.module)
+            module, count = _replace(module, rewrite.module, {})
             if count:
                 changed.add(name)
     return module, tuple(sorted(changed))
@@ -61,21 +73,52 @@ def rewrite_graph(model: "ModelProto", keep: Collection[str] = ()) -> tuple[str,
     Raises:
         BadInput: when ``keep`` names no rewrite.
     """
-    return tuple(name for name, rewrite in _chosen(keep) if rewrite.graph is not None and rewrite.graph(model))
+    import onnx_ir as ir
+    from onnx_ir.passes import common
+
+    graph = ir.from_proto(model)
+    changed = []
+    for name, rewrite in _chosen(keep):
+        if rewrite.graph is not None and rewrite.graph(graph):
+            changed.append(name)
+            common.RemoveUnusedNodesPass()(graph)
+    if changed:
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
+        common.DeduplicateInitializersPass(size_limit=_LARGEST_SHARED)(graph)
+        model.CopyFrom(ir.to_proto(graph))
+    return tuple(changed)
+
+
+def check_known(keep: Collection[str]) -> None:
+    """Refuse names that are no rewrite's.
+
+    Raises:
+        BadInput: on the first of them.
+    """
+    if unknown := sorted(set(keep) - set(names())):
+        known = f"--keep takes {', '.join(names())}" if names() else "there are no rewrites"
+        raise BadInput(f"no rewrite named {unknown[0]!r}", known)
 
 
 def _chosen(keep: Collection[str]) -> list[tuple[str, Rewrite]]:
-    if unknown := sorted(set(keep) - set(names())):
-        raise BadInput(f"no rewrite named {unknown[0]!r}", f"--keep takes {', '.join(names())}")
+    check_known(keep)
     return [(name, import_module(f".{name}", __package__).REWRITE) for name in names() if name not in keep]
 
 
-def _replace(module: nn.Module, rewrite: Callable[[nn.Module], nn.Module | None]) -> tuple[nn.Module, int]:
+def _replace(
+    module: "nn.Module", rewrite: "Callable[[nn.Module], nn.Module | None]", seen: "dict[nn.Module, nn.Module]"
+) -> "tuple[nn.Module, int]":
+    """A module's equal, and how many submodules have a new form. One that stands in two places stays one."""
+    if module in seen:
+        return seen[module], 0
     count = 0
-    for name, child in list(module.named_children()):
-        replaced, below = _replace(child, rewrite)
-        count += below
-        if replaced is not child:
-            setattr(module, name, replaced)
+    # Not named_children(): that leaves out the second place of a shared module.
+    for name, child in list(module._modules.items()):
+        if child is not None:
+            replaced, below = _replace(child, rewrite, seen)
+            count += below
+            if replaced is not child:
+                setattr(module, name, replaced)
     other = rewrite(module)
-    return (module, count) if other is None else (other, count + 1)
+    seen[module] = module if other is None else other
+    return seen[module], count + (other is not None)

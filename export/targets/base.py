@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeAlias
 
 from ...models.errors import BadInput, CannotMeasure
 
 if TYPE_CHECKING:
+    import numpy as np
     from onnx import ModelProto
 
     from ..source import Source
 
-Runner = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
+Runner: TypeAlias = "Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]"
 """Takes inputs by name, returns the results in order."""
 
 
@@ -33,6 +32,10 @@ class Target:
         open: opens what `convert` wrote, to run with so many threads; None where no runtime exists on this machine.
         runtime: who runs it here, such as ``ONNX Runtime 1.32, CPU``; "" if nobody.
         portable: where the format runs, in words.
+        dynamic: whether the format keeps open dimensions.
+        folder: whether what `convert` returns is a folder.
+        slack: how many times the tolerance of the verification the runtime's kernels need, such as for an approximated sigmoid;
+            say why beside it.
     """
 
     title: str
@@ -43,6 +46,9 @@ class Target:
     open: Callable[[Path, int], Runner] | None
     runtime: Callable[[], str]
     portable: str
+    dynamic: bool = False
+    folder: bool = False
+    slack: float = 1.0
 
 
 def names() -> list[str]:

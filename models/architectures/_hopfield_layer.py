@@ -203,7 +203,7 @@ class Hopfield(nn.Module):
             found = retrieve_fixed(q, k, v, self._beta(), self.steps.most, mask, rate)
             self._remember(self.steps.most)
         else:
-            matrix, executed = association(q, k, self._beta(), self.steps, mask)
+            matrix, executed = self._associate(q, k, mask)
             found = F.dropout(matrix, rate, self.training) @ v if rate else matrix @ v
             self._remember(executed)
         out = core.merge(found)
@@ -221,7 +221,7 @@ class Hopfield(nn.Module):
         """The association matrix after the last update, without dropout: (B, H, L, S'), without gradient."""
         q, k, _ = self._projected(input)
         mask = self._mask(q, k, stored_pattern_padding_mask, association_mask)
-        matrix, executed = association(q, k, self._beta(), self.steps, mask)
+        matrix, executed = self._associate(q, k, mask)
         self._remember(executed)
         return matrix
 
@@ -246,6 +246,10 @@ class Hopfield(nn.Module):
     def _remember(self, executed: tuple[int, ...] | None) -> None:
         if not torch.compiler.is_compiling() and self.executed_steps is not executed:  # setting costs more than looking
             self.executed_steps = executed
+
+    def _associate(self, q: Tensor, k: Tensor, mask: Mask) -> tuple[Tensor, tuple[int, ...] | None]:
+        """See `association`. By itself, so that export can put a loop of the graph in its place."""
+        return association(q, k, self._beta(), self.steps, mask)
 
     def _beta(self) -> float | Tensor:
         if self.beta is None:

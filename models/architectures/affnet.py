@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from ..spec import Family, Published, TensorSpec, Variant
+from ..spec import Family, Preprocessing, Published, TensorSpec, Variant
 from .ghostnetv2 import round_channels
 
 FAMILY = Family(
@@ -103,6 +103,16 @@ FAMILY = Family(
         "activation=relu is the code's default; the released ET checkpoint was trained with silu, ours.",
         "torch.compile for training needs torch._inductor.config.layout_optimization = False (torch 2.13); eval needs nothing.",
         "norm=layer_norm normalises each pixel alone; it takes the same checkpoint without a word and gives other outputs.",
+    ),
+    preprocessing=Preprocessing(
+        layout="NCHW, RGB",
+        range=(0.0, 1.0),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        resize=288,
+        crop=256,
+        interpolation="bilinear",
+        source="evaluation settings of the authors' code for AFFNet-ET",
     ),
 )
 

@@ -4,7 +4,7 @@ Source: Han et al., "GhostNet: More Features from Cheap Operations", CVPR 2020 (
 (github.com/huawei-noah/Efficient-AI-Backbones, ghostnet_pytorch). Layers and network are in ``ghostnetv2.py``.
 """
 
-from ..spec import Family, Published, TensorSpec, Variant
+from ..spec import Family, Preprocessing, Published, TensorSpec, Variant
 from .ghostnetv2 import GhostNet
 
 FAMILY = Family(
@@ -61,6 +61,16 @@ FAMILY = Family(
         "The paper calls multiply-accumulates FLOPs; ours are MACs, and FLOPs are twice as many.",
         "The published parameter counts fit the network after batch norms are folded into the convolutions (inferred).",
         "The repository's readme prints 142M for 1.0x, the paper 141M.",
+    ),
+    preprocessing=Preprocessing(
+        layout="NCHW, RGB",
+        range=(0.0, 1.0),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        resize=256,
+        crop=224,
+        interpolation="bicubic",
+        source="evaluation of timm's ports of the released weights",
     ),
 )
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..spec import Family, Published, TensorSpec, Variant
+from ..spec import Family, Preprocessing, Published, TensorSpec, Variant
 
 FAMILY = Family(
     title="GhostNetV2",
@@ -61,6 +61,16 @@ FAMILY = Family(
         "The paper calls multiply-accumulates FLOPs; ours are MACs, and FLOPs are twice as many.",
         "The published parameter counts fit the network after batch norms are folded into the convolutions (inferred).",
         "0.5x has no published figures and no released weights.",
+    ),
+    preprocessing=Preprocessing(
+        layout="NCHW, RGB",
+        range=(0.0, 1.0),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        resize=256,
+        crop=224,
+        interpolation="bicubic",
+        source="evaluation of timm's ports of the released weights",
     ),
 )
 

@@ -165,7 +165,7 @@ def _unpack(text: str) -> Parts:
     for values in found.values():
         if not all(type(value) is int for value in values.values()):
             raise ValueError("its parts are no whole numbers")
-    return found  # type: ignore[no-any-return]
+    return dict(found)
 
 
 def _number(value: float) -> str:

@@ -7,7 +7,7 @@ A metric's ``kind`` says how it is judged: ``counted`` ones are compared exactly
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .run import versions
+from ...models.versions import versions
 
 SCHEMA = 1
 

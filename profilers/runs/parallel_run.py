@@ -7,10 +7,10 @@ other's column. The schema beside this file (``parallel-1.schema.json``) is gene
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ...models.versions import versions
 from ..links import Hardware
 from ..machine import Machine
 from ..stats import Estimate
-from .run import versions
 
 SCHEMA = 1
 

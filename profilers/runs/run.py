@@ -4,16 +4,15 @@ Every field is plain data with its unit in its name or its docstring, so the JSO
 beside this file (``flops-1.schema.json``) is generated from these types; a change that a reader could notice raises ``SCHEMA``.
 """
 
-import platform
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ...models.spec import Published, Workload
-from ..cost import Cost, CostTree, OperatorCost
+from ...models.versions import versions
+from ..cost import Cost, CostTree, Count, OperatorCost
 
 if TYPE_CHECKING:
     from ...models.case import Case
-    from ..counter import Count
 
 SCHEMA = 1
 
@@ -162,34 +161,32 @@ class Run:
     models: tuple[ModelResult, ...]
     command: str = "flops"
     schema: int = SCHEMA
-    versions: dict[str, str] = field(default_factory=lambda: versions("mixbench", "torch"))
+    versions: dict[str, str] = field(default_factory=lambda: versions("mixbench", "torch", "onnx"))
 
 
-def versions(*packages: str) -> dict[str, str]:
-    """Python's and these packages' versions; a package that is not installed is left out."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def result_of(case: "Case", count: "Count", opinions: tuple[Opinion, ...] = ()) -> ModelResult:
+def result_of(case: "Case", count: Count, opinions: tuple[Opinion, ...] = ()) -> ModelResult:
     """The record of a count."""
+    return plain_result(case.spec.name, case.workload, count, _published(case, count), opinions)
+
+
+def plain_result(
+    name: str,
+    workload: Workload,
+    count: Count,
+    published: tuple[Comparison, ...] = (),
+    opinions: tuple[Opinion, ...] = (),
+) -> ModelResult:
+    """The record of a count of anything that has a name and inputs."""
     total = count.totals
     operators = count.operators
     calls = sum(item.calls for item in operators)
     uncounted = tuple(Uncounted(item.operator, item.calls) for item in count.uncounted)
     return ModelResult(
-        model=case.spec.name,
-        workload=case.workload.key,
-        inputs=tuple(map(str, case.workload.inputs)),
-        dtype=case.workload.dtype,
-        mode=case.workload.mode,
+        model=name,
+        workload=workload.key,
+        inputs=tuple(map(str, workload.inputs)),
+        dtype=workload.dtype,
+        mode=workload.mode,
         device=count.device,
         totals=Totals(count.params, total.macs, total.flops, total.fft_flops, total.elementwise_flops, total.activations),
         params_bn_folded=count.params_bn_folded,
@@ -197,7 +194,7 @@ def result_of(case: "Case", count: "Count", opinions: tuple[Opinion, ...] = ()) 
         backward=_pass(count.backward),
         coverage=Coverage(calls, calls - sum(item.calls for item in uncounted)),
         uncounted=uncounted,
-        published=_published(case, count),
+        published=published,
         opinions=opinions,
         operators=tuple(map(_operator, operators)),
         modules=tuple(_modules(count.tree, 0)),
@@ -224,7 +221,7 @@ def _modules(tree: CostTree, depth: int) -> list[Module]:
     return rows
 
 
-def _published(case: "Case", count: "Count") -> tuple[Comparison, ...]:
+def _published(case: "Case", count: Count) -> tuple[Comparison, ...]:
     """The figures that apply: parameters always, MACs on the published input size, neither once a setting was changed.
 
     What a source counts in a way of its own (one block, say, or look-ups as MACs) a module may work out itself: a method

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ...models.versions import versions
 from ..machine import Machine
 from ..stats import LEVEL, Estimate, estimate
-from .run import versions
 
 SCHEMA = 1
 _PART = 1 - (1 - LEVEL) / 2

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from ...models.errors import BadInput
+from ...models.versions import versions
 from ..machine import Machine
-from .run import versions
 
 SCHEMA = 1
 Phase = Literal["forward", "backward", "update"]

@@ -1,0 +1,197 @@
+"""``mixbench export``: a model as a file that runs elsewhere, verified."""
+
+import json as json_format
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...export.artifact import Artifact, ExportRun, Latency, Refusal
+from ...export.labels import check_labels, read_labels
+from ...export.opset import DEFAULT_OPSET, check_opset
+from ...export.targets.base import check_installed, find, names
+from ...models.errors import BadInput, MixbenchError
+from ...models.files import check_writable
+from .. import options
+
+if TYPE_CHECKING:
+    from ...export.source import Source
+    from ...export.targets.base import Target
+    from ...models.case import Case
+
+FILE, FORM = "File", "Form"
+
+
+def complete_target(incomplete: str) -> list[str]:
+    """Formats that begin like this."""
+    return [name for name in (*names(), "all") if name.startswith(incomplete)]
+
+
+def export(
+    model: options.Exportable,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="MODEL with the format's ending if not given.", rich_help_panel=FILE
+        ),
+    ] = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="FORMAT[,FORMAT...]",
+            help="onnx, another format that is installed, or all.",
+            rich_help_panel=FILE,
+            autocompletion=complete_target,
+        ),
+    ] = "onnx",
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="FILE", help="Names of the classes, to go into the file.", rich_help_panel=FILE),
+    ] = None,
+    licence: Annotated[
+        str, typer.Option("--licence", metavar="WORDS", help="Of the weights, to go into the file.", rich_help_panel=FILE)
+    ] = "",
+    opset: Annotated[
+        int, typer.Option("--opset", metavar="N", help="Of ONNX, 18 to 25.", rich_help_panel=FORM)
+    ] = DEFAULT_OPSET,
+    dynamic: Annotated[
+        str | None,
+        typer.Option(
+            "--dynamic",
+            metavar="NAME[,NAME...]",
+            help="Leave open: batch, height, width, seq, or INPUT.DIMENSION=NAME.",
+            rich_help_panel=FORM,
+        ),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option("--keep", metavar="NAME[,NAME...]", help="Rewrites to leave out.", rich_help_panel=FORM),
+    ] = None,
+    precision: options.Precision = "fp32",
+    calibrate: options.Calibrate = None,
+    min_snr: options.MinSnr = None,
+    input: options.Input = None,
+    batch: options.Batch = None,
+    kwarg: options.Kwarg = None,
+    weights: options.Weights = None,
+    json: options.Json = False,
+) -> None:
+    """Export a model to a file for on-device runtimes; only a file that was run beside PyTorch and agrees is written.
+
+    By default one ONNX file with fixed sizes: batch norms folded, nothing in it that tells of this machine, the same bytes for
+    the same weights. Exit code 1 means that a file was made and is not the model: a file that was there before is kept.
+
+    Examples:
+        mixbench export ghostnetv2 -o ghostnetv2.onnx
+        mixbench export ghostnetv2 --weights ghostnetv2.pth --labels imagenet.txt --dynamic batch
+        mixbench export path/to/net.py:make --input 1x3x64x64 --json
+        mixbench export affnet-et --to all
+        mixbench export ghostnetv2 --weights ghostnetv2.pth --precision int8 --calibrate photos/ --min-snr 25
+    """
+    from ...export.precision.asked import check_asked
+    from ...export.rewrites.base import check_known
+    from ...models.lookup import resolve
+    from ...models.spec import Workload
+    from ..console import quick_imports, stages
+    from ..views import emit, export_view
+
+    # Everything that can be wrong is found before torch is loaded and work begins.
+    if model.endswith(".onnx"):
+        raise BadInput(f"{model!r} is an ONNX file already", "name the model that it was made from")
+    spec = resolve(model, options.parse_settings(kwarg))
+    workload = Workload(options.parse_inputs(input), batch)
+    check_opset(opset)
+    kept, opened = _split(keep), _split(dynamic)
+    check_known(kept)
+    places = _places(to, output, spec.name)
+    check_asked(precision, calibrate, min_snr, list(places))
+    if weights is not None and not weights.is_file():
+        raise BadInput(f"there is no file {str(weights)!r}", "check the path of --weights")
+    words = read_labels(labels) if labels is not None else []
+
+    with stages(f"building {spec.name}") as stage:
+        with quick_imports():
+            from ...export.capture import capture
+            from ...export.deliver import deliver
+            from ...export.graph import to_graph
+            from ...export.graph_checks import decides
+            from ...export.precision.apply import apply, least_snr_db
+            from ...export.verify import expect
+            from ...models.case import build
+
+        case = build(spec, workload, "cpu", weights)
+        said = (
+            _costs(case) | ({"labels": json_format.dumps(words)} if words else {}) | ({"licence": licence} if licence else {})
+        )
+        source = capture(case, kept, opened, said)
+        stage(f"capturing {spec.name}")
+        graph = to_graph(source, opset)
+        stage("running PyTorch in float32 and float64")
+        expectation = expect(source, decides(graph.model))
+        if words:
+            check_labels(words, expectation.samples[0].expected[0].shape)
+        source, graph, reduced = apply(source, graph, expectation, precision, calibrate, min_snr, stage)
+        artifacts, refusals = [], []
+        for name, (target, path) in places.items():
+            try:
+                artifacts.append(deliver(name, target, source, graph, expectation, path, stage, least_snr_db(reduced)))
+            except MixbenchError as error:
+                if to != "all" or name == "onnx":
+                    raise
+                refusals.append(Refusal(name, error.what, error.hint))
+        if to == "all":
+            stage("timing")
+            artifacts = [replace(made, latency=_latency(made, places[made.target][0], source)) for made in artifacts]
+    run = ExportRun(spec.name, tuple(artifacts), tuple(refusals), reduced)
+    emit.emit(run, emit.choose(json, False, None), None, lambda: export_view.tables(run), lambda: ())
+
+
+def _split(words: str | None) -> list[str]:
+    return [word.strip() for word in words.split(",") if word.strip()] if words else []
+
+
+def _places(to: str, output: Path | None, model: str) -> "dict[str, tuple[Target, Path]]":
+    """The formats that are asked for and where each goes; what can't be written is refused."""
+    chosen = names() if to == "all" else list(dict.fromkeys(_split(to)))
+    if not chosen:
+        raise BadInput("--to names no format", f"one of {', '.join(names())}, or all")
+    named = output or Path(model.rpartition(":")[2])
+    places = {}
+    for name in chosen:
+        target = find(name)
+        alone = output is not None and len(chosen) == 1
+        # A variant such as 1.0x looks like an ending, but is none.
+        ending = named.suffix if output is not None else ""
+        path = named if alone else named.with_name(named.name.removesuffix(ending) + target.suffix)
+        if not (target.folder and path.is_dir()):
+            check_writable(path)
+        if to != "all":
+            check_installed(name, target)
+        places[name] = target, path
+    return places
+
+
+def _costs(case: "Case") -> dict[str, str]:
+    """Exact costs on the example inputs, for the file's metadata."""
+    from ...profilers.counter import count
+
+    counted = count(case.on("meta"))
+    return {"params": str(counted.params), "macs": str(counted.totals.macs), "flops": str(counted.totals.flops)}
+
+
+def _latency(artifact: "Artifact", target: "Target", source: "Source") -> "Latency | None":
+    """One call of a file here, by the method of `mixbench time`; None where nothing here runs it."""
+    from ...export.quiet import quiet
+    from ...profilers.devices.base import find as find_device
+    from ...profilers.subject import Subject
+    from ...profilers.timing import measure
+
+    if target.open is None:
+        return None
+    with quiet():
+        runner = target.open(Path(artifact.path), 1)
+    feeds = {name: tensor.numpy() for name, tensor in source.inputs.items()}
+    found = measure([Subject(artifact.target, lambda: runner(feeds))], find_device("cpu"), seconds=1.0).timings[0].latency
+    return Latency(found.value, found.low, found.high, found.samples)

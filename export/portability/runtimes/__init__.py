@@ -1,0 +1,1 @@
+"""Runtimes that a report asks about; the file's name is the runtime's name."""

@@ -1,0 +1,65 @@
+"""Between the float32 graph and its delivery: the step that ``--precision`` adds to an export."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ...models.errors import CheckFailed
+from ..graph import Graph, set_metadata
+from ..source import Source
+from ..verify import Expectation, verify, why
+from .calibration import collect, of_examples
+from .judge import level, run
+from .records import PrecisionRecord
+from .reduce import metadata, reduce, unmet
+
+_RUBBISH_DB, _MARGIN_DB = 3.0, 10.0
+
+
+def apply(
+    source: Source,
+    graph: Graph,
+    expectation: Expectation,
+    precision: str,
+    calibrate: str | None,
+    min_snr_db: float | None,
+    stage: Callable[[str], None] = lambda text: None,
+) -> tuple[Source, Graph, PrecisionRecord | None]:
+    """The source and the graph in fewer bits, ready for `deliver`, and the record of what it cost; as they are for ``fp32``.
+
+    Args:
+        expectation: of the float32 model; its inputs serve a precision that learns nothing and is given no data.
+        calibrate: as in `calibration.collect`.
+
+    Raises:
+        BadInput: when the data doesn't fit the model.
+        CheckFailed: when the float32 graph is not the model, or the budget can't be met.
+    """
+    if precision == "fp32":
+        return source, graph, None
+    # Everything below is measured against this graph, so it has to be the model first.
+    stage("verifying the float32 graph")
+    verification = verify(lambda feeds: run(graph.model, [feeds], optimised=True)[0], expectation)
+    if not verification.passed:
+        hint = "without --precision the export says where it departs"
+        raise CheckFailed(f"the float32 graph is not the model: {why(verification)}", hint)
+    set_metadata(graph.model, dict(source.metadata))  # it says how images become inputs
+    examples = [sample.inputs for sample in expectation.samples if not sample.sizes]
+    samples = of_examples(examples) if calibrate is None else collect(calibrate, graph.model, examples[0])
+
+    def progress(text: str, share: float) -> None:
+        stage(f"{precision}: {text}, {100 * share:.0f} %" if share else f"{precision}: {text}")
+
+    model, record = reduce(graph.model, precision, samples, min_snr_db, progress)
+    if said := unmet(record):
+        hint = "a lower --min-snr, or another --precision; nothing is written, and a file that was there before still is"
+        raise CheckFailed(said, hint)
+    return replace(source, metadata={**source.metadata, **metadata(record)}), replace(graph, model=model), record
+
+
+def least_snr_db(record: PrecisionRecord | None) -> float | None:
+    """What the file has to reach on drawn inputs, where it is run once more as it was written; None for a float32 file.
+
+    The figures are the judge's; this tells a file from rubbish. Drawn inputs go beyond the ranges of real ones, and the kernels
+    of this machine may saturate, so that little can be asked for.
+    """
+    return None if record is None else min(_RUBBISH_DB, level(record.kernels) - _MARGIN_DB)

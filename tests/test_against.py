@@ -139,6 +139,20 @@ def test_code_of_the_working_copy_on_the_old_side_is_found_out(repository: Path,
         pair(trees, repository)
 
 
+def test_an_installed_copy_of_the_repositorys_code_is_found_out(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site-packages"
+    for folder in (installed / "late", repository / "src" / "late"):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("MS = 2\n")
+    git(repository, "rm", "--quiet", "late.py")
+    commit(repository, {"net.py": NET})
+    monkeypatch.syspath_prepend(installed)
+    with checked_out(repository, "HEAD") as trees, pytest.raises(CannotMeasure, match="an installed copy"):
+        pair(trees, repository)
+
+
 def test_a_model_from_elsewhere_is_no_subject_of_the_repository(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NET)
     with checked_out(repository, "HEAD") as trees, pytest.raises(BadInput, match="outside of the repository"):

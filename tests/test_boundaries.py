@@ -38,6 +38,7 @@ def test_no_loose_python_file_lies_in_the_root() -> None:
         (["scale", "--help"], 0),
         (["export", "--help"], 0),
         (["flops", "ghostnet2"], 2),
+        (["check", "--against", "no-such-revision"], 2),
         (["flops", "ghostnetv2", "--input", "oops"], 2),
         (["flops", "no/such/file.py:make"], 2),
     ],

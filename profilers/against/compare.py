@@ -109,6 +109,9 @@ def _check(trees: Trees, old: Side, new: Side) -> None:
     if astray:
         what = f"the side of {trees.against} imports {astray[0]} of the working copy"
         raise CannotMeasure(what, "it is installed in editable mode, or untracked: commit it, and stand in its root folder")
+    if copies := [path for path in old.ready["files"] if _is_copy(Path(path), trees.new)]:
+        what = f"both sides import {copies[0]}, an installed copy of what the repository holds"
+        raise CannotMeasure(what, "uninstall it, or install it in editable mode")
     if not inside:
         what = f"no code of {new.job.model} comes from {trees.new}: none of its revisions changes it"
         raise BadInput(what, "go to the repository that holds the model")
@@ -117,6 +120,14 @@ def _check(trees: Trees, old: Side, new: Side) -> None:
 def _is_source(path: Path, root: Path) -> bool:
     """Whether a file is the repository's own, and not of an environment that was installed inside it."""
     return path.is_relative_to(root) and "site-packages" not in path.parts
+
+
+def _is_copy(path: Path, root: Path) -> bool:
+    """Whether an installed file is a copy of one of the repository's; of mixbench there may be two."""
+    if "site-packages" not in path.parts:
+        return False
+    packaged = Path(*path.parts[path.parts.index("site-packages") + 1 :])
+    return packaged.parts[0] != "mixbench" and any((root / place / packaged).is_file() for place in ("", "src"))
 
 
 def judgement(found: Found, target: str, trees: Trees) -> Judgement:

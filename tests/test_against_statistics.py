@@ -125,4 +125,4 @@ def test_the_same_code_mostly_takes_few_pairs() -> None:
     machine = Machine(6, 1.0)
     pairs = sorted(len(found.run) for found in (decide(machine) for _ in range(500)))
     assert pairs[250] == FIRST
-    assert pairs[400] <= 8  # four of five
+    assert pairs[400] <= 9  # four checks of five

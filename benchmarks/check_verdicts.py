@@ -28,6 +28,7 @@ from typing import Any
 from mixbench.models.case import build
 from mixbench.models.lookup import resolve
 from mixbench.models.spec import TensorSpec, Workload
+from mixbench.profilers.against.pairs import KEEPING
 from mixbench.profilers.devices.base import find
 from mixbench.profilers.machine import pin, processor
 from mixbench.profilers.stats import median, share_interval
@@ -197,10 +198,11 @@ def main() -> None:
 
 
 def _calibrated(folder: Path, model: str, share: float) -> tuple[int, float]:
-    """`calibrate`, in a process that keeps to one core as a check's sides do."""
+    """`calibrate`, in a process that keeps to one core and to its memory as a check's sides do."""
     code = "import sys, json; sys.path.insert(0, sys.argv[1]); import check_verdicts as c; c.calibrate_alone(*sys.argv[2:])"
     words = [sys.executable, "-c", code, str(Path(__file__).parent), str(folder), model, str(share)]
-    found = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    env = KEEPING | os.environ  # what a check's sides keep, the calibration keeps too
+    found = json.loads(subprocess.run(words, capture_output=True, text=True, check=True, env=env).stdout)
     return found[0], found[1]
 
 

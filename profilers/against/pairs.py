@@ -37,7 +37,7 @@ MIN_ROUNDS = 8
 _BURST_NS, _BURST_CALLS, _BURST_MAX = 20e6, 2, 1000
 """How long a burst is, and how many calls it has at least: the first finds the other side's data in the caches."""
 _PADDING_BYTES = 4096
-_KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)}
+KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)}
 """glibc's variables, of mallopt(3); 2^25 is the most that it takes for the first. Other allocators don't read them."""
 _SIDE = Path(__file__).with_name("side.py")
 
@@ -113,7 +113,7 @@ class Side:
     def __enter__(self) -> "Side":
         self._log = tempfile.TemporaryFile()
         env = {
-            **_KEEPING,
+            **KEEPING,
             **os.environ,
             "PYTHONPATH": os.pathsep.join(self.place.path),
             "OMP_NUM_THREADS": str(self.job.threads),

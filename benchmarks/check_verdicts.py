@@ -46,9 +46,9 @@ ROWS = 0
 
 
 class Slowed(nn.Module):
-    def __init__(self, model, rows):
+    def __init__(self, model, rows, channels):
         super().__init__()
-        self.model, self.rows, self.extra = model, rows, nn.Conv2d(3, 16, 3)
+        self.model, self.rows, self.extra = model, rows, nn.Conv2d(3, channels, 3)
 
     def forward(self, x):
         if self.rows:
@@ -69,7 +69,8 @@ def ghostnetv2():
 
 
 def make(model="small", rows=None):
-    return Slowed({"small": small, "ghostnetv2": ghostnetv2}[model](), ROWS if rows is None else rows)
+    factory, channels = {"small": (small, 256), "ghostnetv2": (ghostnetv2, 32)}[model]
+    return Slowed(factory(), ROWS if rows is None else rows, channels)
 """
 
 

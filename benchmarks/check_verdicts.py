@@ -69,7 +69,7 @@ def ghostnetv2():
 
 
 def make(model="small", rows=None):
-    factory, channels = {"small": (small, 256), "ghostnetv2": (ghostnetv2, 32)}[model]
+    factory, channels = {"small": (small, 256), "ghostnetv2": (ghostnetv2, 64)}[model]
     return Slowed(factory(), ROWS if rows is None else rows, channels)
 """
 

@@ -41,6 +41,7 @@ def test_no_loose_python_file_lies_in_the_root() -> None:
         (["history", "--import", "no/such/file"], 2),
         (["check", "--format", "junitt"], 2),
         (["flops", "ghostnet2"], 2),
+        (["check", "--against", "no-such-revision"], 2),
         (["flops", "ghostnetv2", "--input", "oops"], 2),
         (["flops", "no/such/file.py:make"], 2),
     ],

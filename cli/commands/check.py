@@ -35,6 +35,14 @@ def check(
             autocompletion=options.complete_format,
         ),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="REVISION", help="Instead, time the targets beside this git revision of themselves."),
+    ] = None,
+    threads: Annotated[
+        int,
+        typer.Option("--threads", metavar="N", min=1, help="Of each process, with --against."),
+    ] = 1,
     json: options.Json = False,
     csv: options.Csv = False,
     output: Annotated[
@@ -52,14 +60,17 @@ def check(
     """Compare what models cost with a committed baseline, exactly, and with their budgets.
 
     Models and budgets stand in pyproject.toml under [tool.mixbench.targets], or in mixbench.toml. What became worse is named
-    with the modules and operators that did it. Exit code 0: fine; 1: worse, or over a budget; 2: wrong input; 3: no baseline.
+    with the modules and operators that did it. With --against, times are compared instead: pairs of processes from both work
+    trees, until the answer is clear. Exit code 0: fine; 1: worse, or over a budget; 2: wrong input; 3: nothing can be told.
 
     Examples:
         mixbench check
         mixbench check --update
         mixbench check small --json
+        mixbench check --against main
         mixbench check --format github -o summary.md -o junit.xml
     """
+    from ...models.errors import BadInput
     from ...profilers.runs.baseline import check_place
     from .. import checking
     from ..keeping import begin
@@ -72,10 +83,17 @@ def check(
     path = _baseline(context, config, baseline)
     with chdir(config.folder):
         chosen = read(config, tuple(targets or ()))
-    if update:
-        check_place(path)
-    taken = checking.take_all(chosen, config.folder)
-    run = (checking.update if update else checking.against_baseline)(taken, path, not targets)
+    if against is not None:
+        if update:
+            raise BadInput("--update writes what is counted, and --against takes times", "leave one of the two out")
+        from ..against import against_revision
+
+        run = against_revision(chosen, config.folder, against, threads)
+    else:
+        if update:
+            check_place(path)
+        taken = checking.take_all(chosen, config.folder)
+        run = (checking.update if update else checking.against_baseline)(taken, path, not targets)
     formats.write(run, orders, keeping)
     if run.failed or run.undecided:
         raise typer.Exit(1 if run.failed else 3)

@@ -37,6 +37,8 @@ def tables(run: CheckRun) -> Iterator["RenderableType"]:
     yield table
     for item in run.judgements:
         yield from (Text(f"  {item.metric.target}  {line}") for line in lines(item))
+        if item.metric.kind == "measured" and item.base is not None:
+            yield Text(f"  {item.metric.target}  {item.metric.name}{_interval(item)}: {item.reason}")
     for note in run.notes:
         yield Text(f"note: {note}", style="dim")
     yield Text(sentence(run), style="bold red" if run.failed else "bold yellow" if run.undecided else "bold")
@@ -59,9 +61,9 @@ def sentence(run: CheckRun) -> str:
         failing = [item for item in run.judgements if item.fails]
         names = ", ".join(f"{item.metric.target} {item.metric.name}" for item in failing[:_CULPRITS])
         more = f" and {len(failing) - _CULPRITS} more" if len(failing) > _CULPRITS else ""
-        return (
-            f"FAILED, {len(failing)} of {every} metrics: {names}{more}. Meant? `mixbench check --update` accepts what is worse"
-        )
+        update = ". Meant? `mixbench check --update` accepts what is worse"
+        exact = any(item.metric.kind == "counted" for item in failing)
+        return f"FAILED, {len(failing)} of {every} metrics: {names}{more}{update if exact else ''}"
     if run.undecided:
         unknown = [item for item in run.judgements if item.word == "cannot tell"]
         reasons = "; ".join(dict.fromkeys(item.reason for item in unknown)) or "not everything could be checked"
@@ -80,13 +82,23 @@ def word(item: Judgement) -> str:
 
 def figures(item: Judgement) -> tuple[str, str, str]:
     """Base, new and the change between them, as text."""
-    new = f"{item.metric.value:,}"
+    new = _number(item.metric.value)
     if item.base is None:
         return "", new, ""
     if item.metric.value == item.base:
-        return f"{item.base:,}", new, ""
+        return _number(item.base), new, ""
     share = f"{100 * (item.metric.value - item.base) / abs(item.base):+.2f} %" if item.base else "from 0"
-    return f"{item.base:,}", new, share
+    return _number(item.base), new, share
+
+
+def _number(value: float) -> str:
+    """All digits of a whole number, four of another."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+
+
+def _interval(item: Judgement) -> str:
+    low, high = item.metric.low, item.metric.high
+    return "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
 
 
 def lines(item: Judgement, most: int = _CULPRITS) -> Iterator[str]:

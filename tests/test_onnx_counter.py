@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, parser
 from torch import Tensor, nn
 
 import mixbench
+from mixbench.cli.app import main
 from mixbench.models.errors import BadInput
 from mixbench.models.reparameterise import reparameterise
 from mixbench.models.spec import TensorSpec, Workload
@@ -375,11 +376,10 @@ def test_the_command_counts_a_file_in_the_record_of_every_model(tmp_path: Path) 
     assert "--verify is for PyTorch models" in refused.stderr
 
 
-def test_a_file_stands_beside_a_model(tmp_path: Path) -> None:
+def test_a_file_stands_beside_a_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = save(tmp_path, "(float[2,3] x, float[3,4] w) => (float[2,4] y) {y = MatMul(x, w)}")
-    done = subprocess.run([SCRIPT, "flops", str(path), "ghostnet-0.5x", "--reparameterised"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    macs = next(line.split() for line in done.stdout.splitlines() if line.startswith("MACs  "))
+    assert main(["flops", str(path), "ghostnet-0.5x", "--reparameterised"]) == 0
+    macs = next(line.split() for line in capfd.readouterr().out.splitlines() if line.startswith("MACs  "))
     assert macs == ["MACs", "24", "42,328,152"]
 
 

@@ -6,7 +6,6 @@ It writes the table of docs/export.md anew, between its markers; with models nam
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -93,7 +92,7 @@ def main() -> None:
         after = rest.partition(END)[2]
         beside = PAGE.with_suffix(".new")
         beside.write_text("\n".join([before + BEGIN, "", *lines, "", END + after]), encoding="utf-8")
-        os.replace(beside, PAGE)
+        beside.replace(PAGE)
 
 
 if __name__ == "__main__":

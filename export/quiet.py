@@ -33,7 +33,7 @@ def quiet() -> Iterator[Callable[[], str]]:
             return os.pread(caught.fileno(), size, 0).decode(errors="replace")
 
         try:
-            sys.stdout, sys.stderr = inside  # type: ignore[assignment]
+            sys.stdout, sys.stderr = inside
             yield text
         finally:
             sys.stdout, sys.stderr = before

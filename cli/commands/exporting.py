@@ -149,7 +149,7 @@ def export(
         expectation = expect(source, decides(graph.model))
         if words:
             check_labels(words, expectation.samples[0].expected[0].shape)
-        source, graph, reduced = apply(source, graph, expectation, precision, calibrate, min_snr, stage)
+        source, graph, expectation, reduced = apply(source, graph, expectation, precision, calibrate, min_snr, stage)
         artifacts: list[Artifact] = []
         refusals: list[Refusal] = []
         for name, (target, path) in places.items():

@@ -152,6 +152,8 @@ class Recurrent(nn.Module):
 class Counting(Rows):
     """Its result depends on how often it was called."""
 
+    calls: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("calls", torch.zeros(()))
@@ -163,6 +165,8 @@ class Counting(Rows):
 
 class Caching(Rows):
     """It keeps something that no result depends on."""
+
+    last: Tensor
 
     def __init__(self) -> None:
         super().__init__()

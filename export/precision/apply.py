@@ -6,9 +6,9 @@ from dataclasses import replace
 from ...models.errors import CheckFailed
 from ..graph import Graph, set_metadata
 from ..source import Source
-from ..verify import Expectation, on_runs, verify, why
+from ..verify import SEEDS, Expectation, on_runs, verify, why
 from .calibration import collect, of_examples
-from .judge import level, run
+from .judge import level, opened
 from .records import PrecisionRecord
 from .reduce import metadata, reduce, unmet
 
@@ -42,13 +42,13 @@ def apply(
         return source, graph, expectation, None
     # Everything below is measured against this graph, so it has to be the model first.
     stage("verifying the float32 graph")
-    verification = verify(lambda feeds: run(graph.model, [feeds], optimised=True)[0], expectation)
+    verification = verify(opened(graph.model, optimised=True), expectation)
     if not verification.passed:
         hint = "without --precision the export says where it departs"
         raise CheckFailed(f"the float32 graph is not the model: {why(verification)}", hint)
     set_metadata(graph.model, dict(source.metadata))  # it says how images become inputs
     examples = [sample.inputs for sample in expectation.samples if not sample.sizes]
-    samples = of_examples(examples) if calibrate is None else collect(calibrate, graph.model, examples[0])
+    samples = of_examples(examples[:SEEDS]) if calibrate is None else collect(calibrate, graph.model, examples[0])
 
     def progress(text: str, share: float) -> None:
         stage(f"{precision}: {text}, {100 * share:.0f} %" if share else f"{precision}: {text}")

@@ -84,3 +84,22 @@ def check_open(model: "ModelProto", dynamic: Mapping[str, Mapping[int, str]]) ->
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.dim_param in renamed:
                 dimension.dim_param = renamed[dimension.dim_param]
+
+
+def open_results(model: "ModelProto", seen: Sequence[tuple[Mapping[str, int], Sequence[tuple[int, ...]]]]) -> None:
+    """Open the dimensions of results that change with the user's, where the exporter declares the example's size.
+
+    It does so for operators such as an LSTM. A dimension that is as large as one of the user's at all sizes bears that name.
+
+    Args:
+        seen: sizes of all open dimensions, and the shapes that the model's results have with them.
+    """
+    for place, value in enumerate(model.graph.output):
+        declared = value.type.tensor_type.shape.dim
+        shapes = [(sizes, results[place]) for sizes, results in seen]
+        if any(len(shape) != len(declared) for _, shape in shapes):
+            continue
+        for axis, dimension in enumerate(declared):
+            if not dimension.dim_param and len({shape[axis] for _, shape in shapes}) > 1:
+                names = [name for name in shapes[0][0] if all(sizes[name] == shape[axis] for sizes, shape in shapes)]
+                dimension.dim_param = names[0] if len(names) == 1 else f"{value.name}_{axis}"

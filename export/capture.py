@@ -5,9 +5,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from ..models.case import Case
 from ..models.errors import BadInput, MixbenchError, first_line
@@ -37,7 +39,8 @@ def capture(
         metadata: more of it, such as costs; see `describe`.
 
     Raises:
-        BadInput: when the model is in train mode or not in float32, or fails on its example inputs.
+        BadInput: when the model is in train mode or not in float32, fails on its example inputs, or takes or returns complex
+            numbers.
     """
     if case.workload.mode == "train":
         raise BadInput(f"{case.spec.name} is in train mode, and files are for inference", "leave train mode out")
@@ -46,9 +49,12 @@ def capture(
         raise BadInput(what, "leave --dtype out")
     case = case if case.device == "cpu" else case.on("cpu")
     module = _all_eval(copy.deepcopy(case.module))
+    kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with _explained(case), torch.no_grad():
         result = module(*copy.deepcopy(case.args), **copy.deepcopy(case.kwargs))
+    mutated = _put_back(module, kept)
     signature = Signature(module, case.args, case.kwargs, result)
+    _refuse_complex(signature.inputs, result)
     opened = open_dimensions(dynamic, signature.inputs)
     reference, fresh = calibrate_norms(signature.flat(module), signature.inputs)
     module = _bare(reference)
@@ -58,6 +64,16 @@ def capture(
     if fresh:
         norms = f"{fresh} batch norms" if fresh > 1 else "a batch norm"
         notes.append(f"{norms} had never seen data: calibrated on random inputs, in the file too")
+    if mutated:
+        notes.append(f"forward changes the model's own buffers ({', '.join(mutated)}): the file begins each call anew")
+    if bare := _without_statistics(reference):
+        several = len(bare) > 1
+        norms = (
+            f"{len(bare)} batch norms have no statistics of their own"
+            if several
+            else "a batch norm has no statistics of its own"
+        )
+        notes.append(f"{norms} ({'first ' * several}{bare[0]}): each result depends on the whole batch")
     if case.weights is None and case.spec.family is not None:
         notes.append("random weights: --weights FILE exports trained ones")
     described = describe(case, reference, signature.inputs, fresh) | dict(metadata or {})
@@ -72,6 +88,7 @@ def capture(
         rewrites=changed,
         keep=tuple(keep),
         notes=tuple(notes),
+        mutated=mutated,
     )
 
 
@@ -122,6 +139,35 @@ def _public_name(spec: ModelSpec) -> str:
 
 def _shape(tensor: Tensor) -> str:
     return f"{'x'.join(map(str, tensor.shape)) or 'scalar'} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _put_back(module: nn.Module, kept: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Undo what a call has changed in the buffers, and name those."""
+    changed = []
+    for name, buffer in module.named_buffers():
+        if name in kept and not (buffer.shape == kept[name].shape and bool(torch.allclose(buffer, kept[name], 0, 0, True))):
+            owner, _, last = name.rpartition(".")
+            module.get_submodule(owner).register_buffer(last, kept[name])
+            changed.append(name)
+    return tuple(changed)
+
+
+def _refuse_complex(inputs: Mapping[str, Tensor], result: object) -> None:
+    leaves: list[tuple[str, Any]] = [(f"input {name}", tensor) for name, tensor in inputs.items()]
+    leaves += [("a result", leaf) for leaf in pytree.tree_leaves(result)]
+    first = next((name for name, leaf in leaves if isinstance(leaf, Tensor) and leaf.is_complex()), "")
+    if first:
+        what = f"{first} is complex, and ONNX's operators take no complex numbers"
+        hint = "let forward take torch.view_as_real(x) and return torch.view_as_real(y): both parts, in a last dimension of 2"
+        raise BadInput(what, hint)
+
+
+def _without_statistics(module: nn.Module) -> list[str]:
+    """Batch norms that take mean and variance of what they are given, in eval mode too."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return [
+        name or "the model" for name, part in module.named_modules() if isinstance(part, kind) and part.running_mean is None
+    ]
 
 
 def _bare(module: nn.Module) -> nn.Module:

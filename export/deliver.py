@@ -16,6 +16,7 @@ from onnx import ModelProto
 
 from ..models.errors import BadInput, CheckFailed, MixbenchError, first_line
 from .artifact import Artifact, Value, Verification
+from .axes import open_results
 from .departure import first_departure
 from .graph import Graph, nodes, set_metadata
 from .quiet import quiet
@@ -56,6 +57,9 @@ def deliver(
     check_installed(name, target)
     if source.dynamic and not target.dynamic:
         raise BadInput(f"--to {name} fixes all sizes", "leave --dynamic out; one file serves one size")
+    if source.dynamic:
+        shapes = [(source.sizes | s.sizes, [array.shape for array in s.expected]) for s in expectation.samples]
+        open_results(graph.model, shapes)
     with _beside(output) as folder:
         stage(f"writing {target.title}")
         set_metadata(graph.model, dict(source.metadata))
@@ -133,10 +137,17 @@ def _verified(
                 found = first_departure(graph, source, expectation.samples[worst].inputs) or blameless
         except Exception as error:  # noqa: BLE001 - the search must not hide what it was to explain
             found = f"where it departs could not be found: {first_line(error)}"
+        if source.mutated:
+            found = f"{_remembers(source)}; take the state as an input and return the new one"
         hint = f"{found}; --keep NAME leaves a rewrite out; {hint}"
     elif min_snr_db is None:
         hint = f"export trained weights, or mend the model; {hint}"
     raise CheckFailed(f"the {name} file is not the model: {why(verification)}", hint)
+
+
+def _remembers(source: Source) -> str:
+    kept = ", ".join(source.mutated)
+    return f"forward changes the model's own buffers ({kept}), and a file begins each call anew"
 
 
 def _reached(verification: Verification) -> dict[str, str]:

@@ -22,6 +22,7 @@ class Source:
         rewrites: names of the rewrites that changed something.
         keep: names of the rewrites that the user left out, for those that are made on the graph.
         notes: what the user should know of how this came about.
+        mutated: names of buffers that ``forward`` changes; a file keeps them as they were.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Source:
     rewrites: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    mutated: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> dict[str, int]:

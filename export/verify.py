@@ -13,10 +13,11 @@ fewer than half of the inputs may be beyond it: a wrong graph is wrong on all of
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ..models.errors import CheckFailed, first_line
@@ -69,15 +70,27 @@ def expect(source: Source, decides: bool = False) -> Expectation:
     double = _double(source.reference)
     samples, refused = [], []
     for seed in range(SEEDS_OF_DECISIONS if decides else SEEDS):
-        samples.append(_sample(source, double, seed, {}))
+        samples.append(_sample(source, double, seed, {}, draw(source, seed)))
     for sizes in _other_sizes(source.sizes):
         try:
-            samples.append(_sample(source, double, len(samples), sizes))
+            samples.append(_sample(source, double, len(samples), sizes, draw(source, len(samples), sizes)))
         except Exception as error:  # noqa: BLE001 - what the model refuses the file need not take either
             refused.append(f"{_described(sizes)}: {first_line(error)}")
     if not any(np.isfinite(array).any() for array in samples[0].expected if array.size):
         raise CheckFailed("torch's own results are not finite, so there is nothing to compare", "check weights and inputs")
     return Expectation(tuple(samples), _dependence(samples), decides, tuple(refused))
+
+
+def on_runs(source: Source, expectation: Expectation, runs: Sequence[Mapping[str, np.ndarray]]) -> Expectation:
+    """The same with runs of the user's in the place of those that are drawn at the example's sizes; other sizes stay drawn."""
+    double = _double(source.reference)
+    samples = []
+    for seed, feeds in enumerate(runs):
+        inputs = {name: torch.from_numpy(feeds[name].copy()) for name in source.inputs}
+        sizes = {word: inputs[name].shape[place] for name, places in source.dynamic.items() for place, word in places.items()}
+        others = {word: size for word, size in sizes.items() if size != source.sizes[word]}
+        samples.append(_sample(source, double, seed, others, inputs))
+    return replace(expectation, samples=(*samples, *(sample for sample in expectation.samples if sample.sizes)))
 
 
 def verify(runner: Runner, expectation: Expectation, min_snr_db: float | None = None, slack: float = 1.0) -> Verification:
@@ -143,8 +156,7 @@ def compare(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float | None]:
     return float(np.abs(difference).max(initial=0.0)), snr
 
 
-def _sample(source: Source, double: nn.Module | None, seed: int, sizes: dict[str, int]) -> Sample:
-    inputs = draw(source, seed, sizes)
+def _sample(source: Source, double: nn.Module | None, seed: int, sizes: dict[str, int], inputs: Mapping[str, Tensor]) -> Sample:
     expected = tuple(_numpy(tensor) for tensor in run(source.reference, _cloned(inputs)))
     own = None
     if double is not None:

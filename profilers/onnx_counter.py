@@ -54,6 +54,11 @@ class OnnxCount:
     node_macs: Mapping[str, int]
 
 
+def is_quantised(operator: str) -> bool:
+    """Whether an operator takes integers that stand for floats."""
+    return bool(_INTEGER_WEIGHTS.search(operator))
+
+
 def count_onnx(path: Path, workload: Workload | None = None) -> OnnxCount:
     """Count an ONNX file.
 
@@ -166,7 +171,7 @@ class _Walk:
 
     def _params(self, node: onnx.NodeProto, call: Call) -> tuple[int, int]:
         """Numbers that the node holds as weights: those that nobody had before it, and those that it shares."""
-        integers = bool(_INTEGER_WEIGHTS.search(node.op_type))
+        integers = is_quantised(node.op_type)
         norm = node.op_type == "BatchNormalization"
         own = shared = 0
         for place, (name, value) in enumerate(zip(node.input, call.inputs, strict=True)):

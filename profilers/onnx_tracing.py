@@ -2,12 +2,14 @@
 
 ONNX Runtime writes whole microseconds, so a node that takes less than one may read 0. Its profile holds the bytes of the
 activations that each node is given and returns, but not of weights that it has repacked: those come from the file, by the
-node's name. A node that the runtime has made itself and that the file doesn't name has unknown bytes.
+node's name, and so do its MACs. A node that the runtime has made itself and that the file doesn't name has neither; the MACs
+of the whole are the file's all the same.
 """
 
 import gzip
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,10 +18,12 @@ import numpy as np
 import onnx
 
 from ..models.errors import BadInput, first_line
+from ..models.onnx_names import node_names
 from ..models.spec import TensorSpec, Workload
 from ..models.versions import versions
 from .devices.base import find
 from .machine import look
+from .onnx_counter import OnnxCount, count_onnx
 from .onnx_session import open_onnx
 from .runs.trace_run import Frame, ModuleTime, OperatorTime, Trace, Work, middle
 from .stats import median
@@ -71,16 +75,17 @@ def trace_onnx(
         text = written.read_text(encoding="utf-8")
     if keep is not None:
         _keep(text, keep)
-    weights = _weight_bytes(path)
+    specs = tuple(TensorSpec(value.shape, _other_dtype(value), name) for name, value in feeds.items())
+    workload = Workload(specs)
+    counted = _counted(path, workload)
+    weights, macs = _weight_bytes(path), _node_macs(path, counted)
     calls = _calls(json.loads(text))[_WARM_CALLS:]
     for _, ran in calls:
         for node in ran:
-            node["weights"] = weights.get(_name(node))
+            node["weights"], node["macs"] = weights.get(_name(node)), macs.get((_name(node), _plain_operator(node)))
     durations = tuple(1e3 * run["dur"] for run, _ in calls)
     used = middle(durations)
     nodes = [node for index in used for node in calls[index][1]]
-    specs = tuple(TensorSpec(value.shape, _other_dtype(value), name) for name, value in feeds.items())
-    workload = Workload(specs)
     traced = sum(durations[index] for index in used) / len(used)
     machine = look(device.describe(), device.clock, versions("mixbench", "torch", "onnxruntime"))
     return Trace(
@@ -98,10 +103,10 @@ def trace_onnx(
         untraced_ns=median(measured.samples),
         untraced_samples=len(measured.samples),
         operators=_operators(nodes, len(used)),
-        modules=_modules(nodes, len(used), traced, path.name),
+        modules=_modules(nodes, len(used), traced, path.name, counted),
         frames=_frames(nodes, len(used), traced, path.name),
         machine=machine,
-        notes=("FLOPs are counted for PyTorch models only", *untraced.warnings),
+        notes=(*_uncounted(counted), *untraced.warnings),
     )
 
 
@@ -150,15 +155,47 @@ def _name(node: dict[str, Any]) -> str:
     return str(node["name"]).removesuffix(_SUFFIX) or f"node {node['args'].get('node_index', '?')}"
 
 
+def _counted(path: Path, workload: Workload) -> OnnxCount | None:
+    try:
+        return count_onnx(path, workload)
+    except BadInput:  # what runs need not be described well enough to be counted
+        return None
+
+
+def _uncounted(counted: OnnxCount | None) -> tuple[str, ...]:
+    if counted is None:
+        return ("FLOPs are unknown: the file does not describe its inputs well enough",)
+    names = ", ".join(operator.operator for operator in counted.count.uncounted)
+    return (f"FLOPs of {names} are unknown and in no figure",) if names else ()
+
+
+def _node_macs(path: Path, counted: OnnxCount | None) -> dict[tuple[str, str], int | None]:
+    """MACs of the file's nodes, by name and operator; None for one without a rule."""
+    if counted is None:
+        return {}
+    unknown = {operator.operator for operator in counted.count.uncounted}
+    graph = onnx.load(str(path), load_external_data=False).graph
+    names = zip(node_names(graph), graph.node, strict=True)
+    return {(name, node.op_type): None if node.op_type in unknown else counted.node_macs.get(name) for name, node in names}
+
+
+def _plain_operator(node: dict[str, Any]) -> str:
+    """The operator that the file has where the runtime has fused an activation into it."""
+    return str(node["args"]["op_name"]).removeprefix("Fused")
+
+
 def _work(nodes: list[dict[str, Any]], used: int) -> Work:
+    """MACs and bytes of nodes, each unknown if it is of one of them."""
+    known = [node["macs"] for node in nodes if node["macs"] is not None]
+    macs = round(sum(known) / used) if len(known) == len(nodes) else None
     read = written = 0
     for node in nodes:
         if node["args"]["op_name"] not in _VIEWS:
             if node["weights"] is None:
-                return Work()
+                return Work(macs)
             read += int(node["args"].get("activation_size", 0)) + node["weights"]
             written += int(node["args"].get("output_size", 0))
-    return Work(bytes_read=round(read / used), bytes_written=round(written / used))
+    return Work(macs, bytes_read=round(read / used), bytes_written=round(written / used))
 
 
 def _operators(nodes: list[dict[str, Any]], used: int) -> tuple[OperatorTime, ...]:
@@ -179,14 +216,19 @@ def _by_name(nodes: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return groups
 
 
-def _modules(nodes: list[dict[str, Any]], used: int, traced: float, model: str) -> tuple[ModuleTime, ...]:
+def _modules(
+    nodes: list[dict[str, Any]], used: int, traced: float, model: str, counted: OnnxCount | None
+) -> tuple[ModuleTime, ...]:
     found = []
     for name, group in _by_name(nodes).items():
         time = 1e3 * sum(node["self"] for node in group) / used
         kind = group[0]["args"]["op_name"]
         found.append(ModuleTime(name, kind, 1, len(group) / used, time, time, time, 0.0, _work(group, used)))
     outside = traced - sum(item.total_ns for item in found)
-    return (ModuleTime("", model, 0, 1.0, outside, 0.0, traced, 0.0, _work(nodes, used)), *found)
+    whole = _work(nodes, used)
+    if counted is not None and not counted.count.uncounted:
+        whole = replace(whole, macs=counted.count.totals.macs)
+    return (ModuleTime("", model, 0, 1.0, outside, 0.0, traced, 0.0, whole), *found)
 
 
 def _frames(nodes: list[dict[str, Any]], used: int, traced: float, model: str) -> Frame:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -27,6 +28,7 @@ class Subject:
         samples: per call, which is the batch.
         tokens: per call, 0 for a model that takes none.
         held_bytes: weights and inputs, which are there before the call.
+        flops: of one call, of what is no PyTorch model; those of a ``case`` are counted from it. None if unknown.
         grad: whether autograd records the call.
         case: of a PyTorch model.
         notes: what the user should know of how it came about.
@@ -44,6 +46,7 @@ class Subject:
     inputs: tuple[str, ...] = ()
     dtype: str = ""
     case: Case | None = None
+    flops: int | None = None
     notes: tuple[str, ...] = ()
 
     def numbered(self, number: int) -> "Subject":
@@ -143,8 +146,9 @@ def _channels_last(tensor: Tensor) -> Tensor:
 
 
 def storage_bytes(leaves: list[Any]) -> int:
-    """Bytes of the tensors among these, shared ones once."""
-    return sum({leaf.data_ptr(): leaf.numel() * leaf.element_size() for leaf in leaves if isinstance(leaf, Tensor)}.values())
+    """Bytes of the tensors among these, shared ones once, and of the arrays."""
+    tensors = {leaf.data_ptr(): leaf.numel() * leaf.element_size() for leaf in leaves if isinstance(leaf, Tensor)}
+    return sum(tensors.values()) + sum(leaf.nbytes for leaf in leaves if isinstance(leaf, np.ndarray))
 
 
 def _per_call(case: Case) -> tuple[int, int]:

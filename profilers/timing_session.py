@@ -148,11 +148,13 @@ def _memory(timing: Timing, device: Device) -> Memory | None:
 
 
 def _achieved(timing: Timing, roof: Roof | None) -> Achieved | None:
-    """What was reached of the roof; None without one, or for a model that isn't counted (an ONNX file, as yet)."""
-    case = timing.subject.case
-    if roof is None or case is None:
+    """What was reached of the roof; None without one, or for an ONNX file whose FLOPs aren't known."""
+    if roof is None:
         return None
-    flops = count(_on_meta(case)).totals.flops
+    case = timing.subject.case
+    flops = timing.subject.flops if case is None else count(_on_meta(case)).totals.flops
+    if flops is None:
+        return None
     moved = 0
     if not timing.subject.grad:
         with torch.inference_mode():

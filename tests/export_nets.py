@@ -136,6 +136,71 @@ class Hash(Rows):
         return F.embedding(rows, self.table)
 
 
+class Recurrent(nn.Module):
+    """The exporter declares the length of its result as the example's."""
+
+    example_inputs = torch.linspace(-1, 1, 96).reshape(2, 6, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lstm(x)[0]
+
+
+class Counting(Rows):
+    """Its result depends on how often it was called."""
+
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.linear(x) + self.calls
+
+
+class Caching(Rows):
+    """It keeps something that no result depends on."""
+
+    last: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("last", torch.zeros(2, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x)
+        self.last.copy_(y)
+        return y
+
+
+class Spectral(Rows):
+    example_inputs: object = torch.complex(ROWS, ROWS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.abs()
+
+
+class Phase(Rows):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.fft(self.linear(x))
+
+
+class Statless(Rows):
+    """Its norm takes the statistics of the batch that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.linear(x))
+
+
 class Large(nn.Module):
     example_inputs = ROWS
 

@@ -1,12 +1,14 @@
 """A model leaves as a verified file or not at all; what the file holds; what is said of models that can't leave."""
 
 import hashlib
+import io
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from mixbench.export.deliver import deliver
 from mixbench.export.graph import Graph, to_graph
 from mixbench.export.graph_checks import decides
 from mixbench.export.opset import OPSETS
+from mixbench.export.quiet import quiet
 from mixbench.export.samples import calibrate_norms, draw
 from mixbench.export.source import Source
 from mixbench.export.targets.base import Target, find
@@ -183,6 +186,46 @@ def test_a_model_that_cannot_leave_is_explained_with_the_users_line(net: str) ->
 def test_an_open_dimension_that_a_loop_fixes_is_an_error() -> None:
     with pytest.raises(BadInput, match="turns one of them into a number"):
         to_graph(capture(case_of("Loop"), dynamic=["batch"]))
+
+
+def test_a_result_that_grows_with_an_open_size_is_declared_open(tmp_path: Path) -> None:
+    made = ship("Recurrent", tmp_path / "net.onnx", ("batch", "seq"))
+    (declared,) = onnx.load(str(tmp_path / "net.onnx")).graph.output
+    assert [size.dim_param or size.dim_value for size in declared.type.tensor_type.shape.dim] == ["batch", "seq", 4]
+    assert made.outputs[0].shape == ("batch", "seq", 4)
+
+
+def test_a_model_that_remembers_its_calls_is_no_file_and_the_reason_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed) as caught:
+        ship("Counting", tmp_path / "net.onnx")
+    assert "forward changes the model's own buffers (calls)" in caught.value.hint
+    case = case_of("Caching")
+    source = capture(case)
+    assert source.mutated == ("last",) and any("own buffers (last)" in note for note in source.notes)
+    assert not bool(case.module.get_buffer("last").any()) and not bool(source.reference.get_buffer("last").any())
+
+
+def test_complex_numbers_are_refused_early() -> None:
+    for net, side in (("Spectral", "input x"), ("Phase", "a result")):
+        with pytest.raises(BadInput, match=f"{side} is complex"):
+            capture(case_of(net))
+
+
+def test_a_norm_without_statistics_is_noted() -> None:
+    assert any("no statistics of its own (norm)" in note for note in capture(case_of("Statless")).notes)
+
+
+def test_what_others_print_is_caught_wherever_python_writes(capfd: pytest.CaptureFixture[str]) -> None:
+    """In a notebook sys.stdout is no file; and who keeps the stream, as a log does, may write to it later."""
+    cell = io.StringIO()
+    with redirect_stdout(cell):
+        with quiet() as text:
+            kept = sys.stdout
+            sys.stdout.write("python")
+            os.write(1, b" and C")
+            assert text() == "python and C"
+        kept.write("later")
+    assert cell.getvalue() == "later" and capfd.readouterr().out == ""
 
 
 def test_a_dimension_that_comes_back_fixed_is_an_error(shipped: Shipped) -> None:
@@ -398,30 +441,52 @@ def test_open_sizes_are_refused_by_a_format_that_has_none(shipped: Shipped, tmp_
 # -- the command
 
 
-def test_two_processes_in_two_folders_write_the_same_bytes(
+WORDS = ["export", "nets.py:Small", "-o", "net.onnx", "--labels", "../labels.txt", "--licence", "MIT", "--json"]
+
+
+def make_nets(folder: Path, *names: str) -> None:
+    """A folder for each name with the nets, whose own operators can be registered once only."""
+    (folder / "labels.txt").write_text("a\nb\nc\nd\ne\n")
+    for name in names:
+        (folder / name).mkdir()
+        (folder / name / "nets.py").write_text(NETS.read_text().replace("export_nets::", f"{name}::"))
+
+
+def test_the_record_in_two_folders_is_the_same_and_follows_the_schema(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The command from end to end: the installed script, and its parts here; other hash seed, folder, threads, file."""
-    words = ["export", "nets.py:Small", "-o", "net.onnx", "--labels", "../labels.txt", "--licence", "MIT", "--json"]
-    (tmp_path / "labels.txt").write_text("a\nb\nc\nd\ne\n")
-    for name in ("here", "there"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "nets.py").write_text(NETS.read_text().replace("export_nets::", f"{name}::"))
-    environment = os.environ | {"PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "2"}
-    done = subprocess.run([SCRIPT, *words], capture_output=True, text=True, cwd=tmp_path / "there", env=environment)
-    assert (done.returncode, done.stderr) == (0, "")
-    monkeypatch.chdir(tmp_path / "here")
-    assert main(words) == 0
-    record = json.loads(done.stdout)
-    assert record == json.loads(capfd.readouterr().out)
+    make_nets(tmp_path, "one", "two")
+    records = []
+    for name in ("one", "two"):
+        monkeypatch.chdir(tmp_path / name)
+        assert main(WORDS) == 0
+        records.append(json.loads(capfd.readouterr().out))
+    record, other = records
+    assert record == other
     jsonschema.validate(record, json.loads((ROOT / "export" / "export-1.schema.json").read_text()))
-    ours, theirs = ((tmp_path / name / "net.onnx").read_bytes() for name in ("here", "there"))
+    ours, theirs = ((tmp_path / name / "net.onnx").read_bytes() for name in ("one", "two"))
     (made,) = record["artifacts"]
     assert made["sha256"] == hashlib.sha256(ours).hexdigest() == hashlib.sha256(theirs).hexdigest()
     assert json.loads(made["metadata"]["labels"]) == ["a", "b", "c", "d", "e"] and made["metadata"]["licence"] == "MIT"
     # 8 x 3 x 9 taps on 256 pixels and the head; the convolution's bias and the norm are no MACs.
     assert made["metadata"]["macs"] == str(8 * 3 * 9 * 256 + 8 * 5)
     assert made["metadata"]["params"] == str(8 * 3 * 9 + 8 + 16 + 8 * 5 + 5)
+
+
+@pytest.mark.slow
+def test_two_processes_in_two_folders_write_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The command from end to end: the installed script, and its parts here; other hash seed, folder, threads, file."""
+    make_nets(tmp_path, "here", "there")
+    environment = os.environ | {"PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([SCRIPT, *WORDS], capture_output=True, text=True, cwd=tmp_path / "there", env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(WORDS) == 0
+    assert json.loads(done.stdout) == json.loads(capfd.readouterr().out)
+    ours, theirs = ((tmp_path / name / "net.onnx").read_bytes() for name in ("here", "there"))
+    assert ours == theirs
 
 
 def test_an_interruption_leaves_the_old_file(shipped: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
@@ -18,8 +20,9 @@ from torch import nn
 from mixbench.export.graph import Graph
 from mixbench.export.precision.apply import apply, least_snr_db
 from mixbench.export.precision.asked import check_asked
+from mixbench.export.precision.judge import run
 from mixbench.export.source import Source
-from mixbench.export.verify import Expectation, Sample
+from mixbench.export.verify import Expectation, Sample, verify
 from mixbench.models.errors import BadInput, CheckFailed
 
 SCRIPT = Path(sys.executable).with_name("mixbench")
@@ -147,7 +150,7 @@ def test_a_float32_graph_that_is_not_the_model_is_not_converted() -> None:
 
 def test_the_source_says_what_the_graph_became() -> None:
     told: list[str] = []
-    source, graph, record = apply(*case_of(expected_scale=1.0), "int8", "random", None, told.append)
+    source, graph, _, record = apply(*case_of(expected_scale=1.0), "int8", "random", None, told.append)
     assert record is not None and record.precision == source.metadata["precision"] == "int8"
     assert source.metadata["model"] == "net" and "RANDOM NUMBERS" in source.metadata["precision_calibration"]
     assert any(node.op_type == "QuantizeLinear" for node in graph.model.graph.node)
@@ -156,9 +159,22 @@ def test_the_source_says_what_the_graph_became() -> None:
     assert least is not None and least <= 3
 
 
+def test_the_file_is_run_once_more_on_data_that_was_held_back(tmp_path: Path) -> None:
+    """Learnt on numbers a thousandth the size of the drawn ones, 8 bits are good for such numbers only."""
+    source, graph, expectation = case_of(1.0)
+    runs = np.random.Generator(np.random.PCG64(2)).standard_normal((8, 8)).astype(np.float32) / 1000
+    np.savez(tmp_path / "runs.npz", input=runs)
+    source = replace(source, inputs={"input": torch.zeros(1, 8)})
+    _, reduced, used, record = apply(source, graph, expectation, "int8", str(tmp_path / "runs.npz"), None)
+    assert [sample.inputs["input"].tolist() for sample in used.samples] == [runs[3:4].tolist(), runs[7:8].tolist()]
+    least = least_snr_db(record)
+    assert verify(lambda feeds: run(reduced.model, [feeds], optimised=True)[0], used, least).passed
+    assert not verify(lambda feeds: run(reduced.model, [feeds], optimised=True)[0], expectation, least).passed
+
+
 def test_float32_passes_through_as_it_is() -> None:
     source, graph, expectation = case_of(1.0)
-    assert apply(source, graph, expectation, "fp32", None, None) == (source, graph, None)
+    assert apply(source, graph, expectation, "fp32", None, None) == (source, graph, expectation, None)
     assert least_snr_db(None) is None
 
 

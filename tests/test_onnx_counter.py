@@ -19,12 +19,14 @@ from onnx import TensorProto, helper, parser
 from torch import Tensor, nn
 
 import mixbench
+from mixbench.cli.app import main
 from mixbench.models.errors import BadInput
 from mixbench.models.reparameterise import reparameterise
 from mixbench.models.spec import TensorSpec, Workload
 from mixbench.profilers.cost import Cost, Count
 from mixbench.profilers.onnx_counter import OnnxCount, count_model, count_onnx
 from mixbench.profilers.onnx_inputs import graph_inputs
+from mixbench.profilers.onnx_subject import onnx_subject
 
 SCRIPT = Path(sys.executable).with_name("mixbench")
 
@@ -375,12 +377,21 @@ def test_the_command_counts_a_file_in_the_record_of_every_model(tmp_path: Path) 
     assert "--verify is for PyTorch models" in refused.stderr
 
 
-def test_a_file_stands_beside_a_model(tmp_path: Path) -> None:
+def test_a_file_stands_beside_a_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = save(tmp_path, "(float[2,3] x, float[3,4] w) => (float[2,4] y) {y = MatMul(x, w)}")
-    done = subprocess.run([SCRIPT, "flops", str(path), "ghostnet-0.5x", "--reparameterised"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    macs = next(line.split() for line in done.stdout.splitlines() if line.startswith("MACs  "))
+    assert main(["flops", str(path), "ghostnet-0.5x", "--reparameterised"]) == 0
+    macs = next(line.split() for line in capfd.readouterr().out.splitlines() if line.startswith("MACs  "))
     assert macs == ["MACs", "24", "42,328,152"]
+
+
+def test_a_files_time_stands_beside_what_the_machine_could_do(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = save(tmp_path, "(float[2,3] x) => (float[2,4] y) <float[3,4] w = {1,1,1,1,1,1,1,1,1,1,1,1}> {y = MatMul(x, w)}")
+    assert main(["time", str(path), "--samples", "7", "--json"]) == 0
+    (timed,) = json.loads(capfd.readouterr().out)["models"]
+    assert timed["achieved"]["flops"] == 2 * 2 * 3 * 4
+    assert timed["achieved"]["moved_bytes"] == 4 * (2 * 3 + 3 * 4 + 2 * 4)
+    integers = save(tmp_path, "(int8[2,3] x) => (float[2,3] y) <float s = {0.5}> {y = DequantizeLinear(x, s)}")
+    assert onnx_subject(integers, Workload(), 1).flops is None
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

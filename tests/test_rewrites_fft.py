@@ -41,7 +41,7 @@ def largest(x: Tensor | np.ndarray) -> float:
     return float(np.abs(np.asarray(x)).max())
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(SIDES, SIDES, st.integers(1, 2), st.integers(1, 3))
 @example(1, 1, 1, 1)
 @example(8, 8, 1, 2)
@@ -61,7 +61,7 @@ def test_matrices_are_the_transform_and_its_inverse(height: int, width: int, bat
         assert largest(form.inverse(planes, channels, (height, width)).numpy() - back) < 1e-12
 
 
-@settings(max_examples=40)
+@settings(max_examples=8)
 @given(SIDES, SIDES, st.sampled_from([2, 4, 8]), st.sampled_from(["silu", "relu", "hardswish"]), st.floats(0, 0.5))
 @example(7, 7, 8, "silu", 0.01)
 @example(9, 8, 8, "silu", 0.01)

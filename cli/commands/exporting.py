@@ -189,7 +189,9 @@ def _made(asked: Asked, places: "dict[str, tuple[Target, Path]]", stage: "Callab
     expectation = expect(source, decides(graph.model))
     if asked.labels:
         check_labels(asked.labels, expectation.samples[0].expected[0].shape)
-    source, graph, reduced = apply(source, graph, expectation, asked.precision, asked.calibrate, asked.min_snr, stage)
+    source, graph, expectation, reduced = apply(
+        source, graph, expectation, asked.precision, asked.calibrate, asked.min_snr, stage
+    )
     artifacts: list[Artifact] = []
     refusals: list[Refusal] = []
     for name, (target, path) in places.items():

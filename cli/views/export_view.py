@@ -64,7 +64,13 @@ def _verified(found: Verification | None, runtime: str) -> str:
 
 
 def _values(values: tuple[Value, ...]) -> str:
-    return ", ".join(f"{value.name} {'x'.join(map(str, value.shape)) or 'scalar'} {value.dtype}" for value in values)
+    return ", ".join(f"{value.name} {_shape(value)} {value.dtype}" for value in values)
+
+
+def _shape(value: Value) -> str:
+    """Sizes joined by x, with room around it where some are names."""
+    room = " " if any(isinstance(size, str) for size in value.shape) else ""
+    return f"{room}x{room}".join(map(str, value.shape)) or "scalar"
 
 
 def _several(run: ExportRun) -> "Table":

@@ -7,7 +7,8 @@ of products in 16 bits, which saturates (ONNX Runtime's issues 5849, 6545, 11415
 
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,14 +31,36 @@ def run(model: ModelProto, feeds: Sequence[Feeds], optimised: bool) -> list[list
     Raises:
         CannotMeasure: when ONNX Runtime refuses the file or fails on it.
     """
+    call = opened(model, optimised)
+    return [call(item) for item in feeds]
+
+
+def opened(model: ModelProto, optimised: bool) -> Callable[[Feeds], list[np.ndarray]]:
+    """A session, to be called again and again: opening one takes seconds where the weights are large.
+
+    Raises:
+        CannotMeasure: when ONNX Runtime refuses the file; the callable, when it fails on a run.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
+    with _refusals():
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return [session.run(None, dict(item)) for item in feeds]
+
+    def call(feeds: Feeds) -> list[np.ndarray]:
+        with _refusals():
+            found: list[np.ndarray] = session.run(None, dict(feeds))
+        return found
+
+    return call
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         what = f"ONNX Runtime {onnxruntime.__version__} does not run the converted graph: {first_line(error)}"
         raise CannotMeasure(what, "try another --precision, or another --opset") from error

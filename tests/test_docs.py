@@ -41,7 +41,7 @@ def slow_or_not(command: str) -> Any:
     return pytest.param(command, marks=pytest.mark.slow) if command.startswith("mixbench export") else command
 
 
-@pytest.mark.parametrize("command", map(slow_or_not, readme_commands()))
+@pytest.mark.parametrize("command", list(map(slow_or_not, readme_commands())))
 def test_a_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
     done = subprocess.run([SCRIPT, *shlex.split(command)[1:]], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,6 @@ import torch
 from torch import nn
 
 from mixbench.cli.app import main
-from mixbench.cli.commands import exporting
 from mixbench.export import capture as capturing
 from mixbench.export import deliver as delivering
 from mixbench.export import graph as graphs
@@ -35,6 +34,7 @@ from mixbench.export.opset import OPSETS
 from mixbench.export.quiet import quiet
 from mixbench.export.samples import calibrate_norms, draw
 from mixbench.export.source import Source
+from mixbench.export.targets import base
 from mixbench.export.targets.base import Target, find
 from mixbench.export.verify import compare, expect, verify
 from mixbench.models.case import Case, build
@@ -552,8 +552,8 @@ def test_all_formats_make_one_table_and_a_refusal_is_no_end(
         raise RuntimeError("it takes no Relu")
 
     formats = {"onnx": find("onnx"), "fake": fake(refuse, suffix=".fake"), "missing": fake(refuse, needs=("no_such",))}
-    monkeypatch.setattr(exporting, "names", lambda: list(formats))
-    monkeypatch.setattr(exporting, "find", formats.__getitem__)
+    monkeypatch.setattr(base, "names", lambda: list(formats))
+    monkeypatch.setattr(base, "find", formats.__getitem__)
     monkeypatch.chdir(tmp_path)
     assert main(["export", f"{NETS}:Rows", "-o", "rows.any", "--to", "all"]) == 0
     printed = capfd.readouterr()

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import signal
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,10 @@ hypothesis.settings.load_profile("house")
 
 _MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 _GOLDEN_RATIO = 0x9E3779B97F4A7C15
+
+# Started in a shell's background the run ignores Ctrl-C, and so would every process of ours that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _uniform(name: str, count: int) -> np.ndarray:

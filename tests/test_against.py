@@ -270,11 +270,18 @@ def started(repository: Path) -> tuple[subprocess.Popen[str], list[psutil.Proces
     process = subprocess.Popen([SCRIPT, "check", "--against", "main"], cwd=repository, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        sides = [child for child in psutil.Process(process.pid).children() if "side.py" in " ".join(child.cmdline())]
+        sides = [child for child in psutil.Process(process.pid).children() if _is_side(child)]
         if len(sides) == 2:
             return process, sides
         time.sleep(0.02)
     raise AssertionError(f"no sides after a minute: {process.poll()}")
+
+
+def _is_side(child: psutil.Process) -> bool:
+    try:
+        return "side.py" in " ".join(child.cmdline())
+    except psutil.Error:  # a git command that has just ended
+        return False
 
 
 def _gone(processes: list[psutil.Process]) -> bool:

@@ -14,7 +14,8 @@ from ..models.versions import versions
 from .counter import count
 from .devices.base import Device, Memory
 from .machine import look
-from .roofline import Roof, measure_roof
+from .peaks_kept import peaks_here
+from .roofline import Roof
 from .runs.timing_run import Achieved, Comparison, TimedModel, TimeRun, achieved, comparisons, timed_model
 from .subject import Subject, storage_bytes, torch_subject
 from .timing import Measurement, Progress, Timing, measure, peak_memory
@@ -78,6 +79,7 @@ def time_models(
     device: Device,
     settings: Settings,
     progress: Callable[[str], Progress] = lambda what: lambda timings, share: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> TimeRun:
     """Time models side by side, once for each batch.
 
@@ -85,6 +87,7 @@ def time_models(
         makers: one for each model; the first is what the others are compared with.
         batches: sizes of the first dimension, None for the model's own.
         progress: gives, for a batch, what `timing.measure` reports to.
+        tell: hears what is odd about the peaks that are kept of this machine.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -102,7 +105,8 @@ def time_models(
         measurements.append(found)
         compared += comparisons(found, group)
         if settings.roofline and roof is None and not found.partial:
-            roof = measure_roof(device, workload.dtype)
+            peaks = peaks_here(device, [workload.dtype], tell=tell)
+            roof = peaks.roof(workload.dtype) if workload.dtype in peaks.flops_per_s else None
         for timing in found.timings:
             memory, reached = (None, None) if found.partial else (_memory(timing, device), _achieved(timing, roof))
             models.append(timed_model(timing, group, memory, reached))
@@ -121,9 +125,10 @@ def time_models(
 
 
 def _doubts(models: Sequence[TimedModel]) -> list[str]:
-    """A share above 1 can't be: the roof was measured while the machine was slower."""
+    """A share above 1 has a reason, and the user should know it."""
     over = [model for model in models if model.achieved and model.achieved.share > 1]
-    return [f"{m.model} is beyond the roof, which was measured while something else ran: measure again" for m in over]
+    why = "a peak was measured while something else ran, or its kernels multiply less than is counted"
+    return [f"{m.model} is beyond the roof: {why}; `mixbench roofline --measure-again` measures the peaks anew" for m in over]
 
 
 def _told_apart(subjects: list[Subject]) -> list[Subject]:
@@ -155,11 +160,11 @@ def _achieved(timing: Timing, roof: Roof | None) -> Achieved | None:
     flops = timing.subject.flops if case is None else count(_on_meta(case)).totals.flops
     if flops is None:
         return None
-    moved = 0
-    if not timing.subject.grad:
-        with torch.inference_mode():
-            moved = timing.subject.held_bytes + storage_bytes(pytree.tree_leaves(timing.subject.call()))
-    return achieved(timing, flops, moved, roof)
+    if timing.subject.grad:
+        return achieved(timing, flops, 0, 0, roof)
+    with torch.inference_mode():
+        written = storage_bytes(pytree.tree_leaves(timing.subject.call()))
+    return achieved(timing, flops, timing.subject.held_bytes, written, roof)
 
 
 def _on_meta(case: Case) -> Case:

@@ -11,11 +11,12 @@ import re
 import signal
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -34,6 +35,18 @@ _GOLDEN_RATIO = 0x9E3779B97F4A7C15
 # Started in a shell's background the run ignores Ctrl-C, and so would every process of ours that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What mixbench keeps for the user goes elsewhere while tests run, in this process and in those that it starts."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        if "MPLCONFIGDIR" not in os.environ:  # or matplotlib would look through all fonts again, and say so
+            patch.setenv("MPLCONFIGDIR", mpl.get_cachedir())
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
 
 
 def _uniform(name: str, count: int) -> np.ndarray:

@@ -1,0 +1,100 @@
+"""From specs to a `RooflineRun`: count the models, measure or look up the peaks, time the models, and place them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..models.case import build
+from ..models.spec import ModelSpec, Workload
+from ..models.versions import versions
+from .counter import count
+from .devices.base import Device
+from .machine import Machine, look
+from .peaks import DTYPES
+from .peaks import Progress as PeakProgress
+from .peaks_kept import peaks_here
+from .runs.roofline_run import Place, RooflineRun, Work, measured_place, model_point
+from .stats import Estimate
+from .timing import Measurement, Progress, measure
+from .timing_session import Settings, onnx_maker, torch_maker
+
+Model = ModelSpec | Path
+"""A model of PyTorch, or an ONNX file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """This machine: its peaks, and what was odd while they were measured."""
+
+    place: Place
+    machine: Machine
+    warnings: tuple[str, ...]
+
+
+def works(models: Sequence[Model], workload: Workload, settings: Settings) -> list[Work]:
+    """What the models do; nothing is computed."""
+    return [_of_file(item, workload) if isinstance(item, Path) else _of_spec(item, workload, settings) for item in models]
+
+
+def _of_spec(spec: ModelSpec, workload: Workload, settings: Settings) -> Work:
+    case = build(spec, workload, weights=settings.weights, reparameterised=settings.reparameterised)
+    words = (("reparameterised", case.reparameterised), ("compiled", settings.compiled), ("channels last", settings.channels_last))
+    return work_of(spec.name, case.workload, count(case), "torch", ", ".join(word for word, on in words if on))
+
+
+def _of_file(path: Path, workload: Workload) -> Work:
+    from .onnx_counter import count_onnx
+
+    found = count_onnx(path, workload)
+    return work_of(str(path), found.workload, found.count, "onnxruntime")
+
+
+def measure_here(
+    device: Device,
+    again: bool = False,
+    progress: PeakProgress = lambda text, share: None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Here:
+    """The peaks of a device of this machine, kept ones if there are, with torch's threads as they are set."""
+    peaks = peaks_here(device, DTYPES, again, progress, tell)
+    machine = look(device.describe(), device.clock, versions("mixbench", "torch", "onnxruntime"))
+    place = measured_place(machine.device, peaks, _memory(device, machine), machine.threads)
+    return Here(place, machine, tuple(f"while the peaks were measured: {text}" for text in peaks.warnings))
+
+
+def _memory(device: Device, machine: Machine) -> int:
+    if device.kind == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory
+    return machine.memory_bytes
+
+
+def place_here(found: Here, done: Sequence[Work], times: Measurement | None) -> RooflineRun:
+    """The run of this machine; without ``times`` floors alone."""
+    latencies: list[Estimate | None] = [None] * len(done)
+    if times is not None:
+        latencies = [timing.latency for timing in times.timings]
+    points = [model_point(work, found.place, latency) for work, latency in zip(done, latencies, strict=True)]
+    said = (*found.warnings, *(times.warnings if times else ()))
+    return RooflineRun((found.place,), tuple(points), found.machine, tuple(dict.fromkeys(said)), bool(times and times.partial))
+
+
+def time_models(
+    models: Sequence[Model],
+    workload: Workload,
+    device: Device,
+    settings: Settings,
+    progress: Progress = lambda timings, share: None,
+) -> Measurement:
+    """Time them side by side, as `mixbench time` does."""
+    makers = [
+        onnx_maker(item, device, settings) if isinstance(item, Path) else torch_maker(item, device, settings) for item in models
+    ]
+    subjects = [make(workload) for make in makers]
+    return measure(subjects, device, settings.seconds, settings.samples, settings.precision, settings.seed, progress)
+
+
+def place_modelled(places: Sequence[Place], done: Sequence[Work]) -> RooflineRun:
+    """The models on devices that are not at hand."""
+    return RooflineRun(tuple(places), tuple(model_point(work, place) for work in done for place in places), None, ())

@@ -22,7 +22,7 @@ def create() -> "typer.Typer":
     """The Typer application. Its order is the order of the help, which is a design decision and so kept by hand."""
     import typer
 
-    from .commands import check, doctor, exporting, flops, history, info, init, models, scaling, timing, tracing
+    from .commands import check, doctor, exporting, flops, history, info, init, models, roofline, scaling, timing, tracing
     from .options import Debug, Version
 
     app = typer.Typer(
@@ -48,6 +48,7 @@ def create() -> "typer.Typer":
         ("Count", "flops", flops.flops),
         ("Measure", "time", timing.time),
         ("Measure", "trace", tracing.trace),
+        ("Measure", "roofline", roofline.roofline),
         ("Measure", "scale", scaling.scale),
         ("Ship", "export", exporting.export),
         ("Ship", "check", check.check),

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from mixbench.cli.app import create
 from mixbench.export import artifact
-from mixbench.profilers.runs import check_run, history_run, parallel_run, run, scale_run, timing_run, trace_run
+from mixbench.profilers.runs import check_run, history_run, parallel_run, roofline_run, run, scale_run, timing_run, trace_run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,6 +44,7 @@ RECORDS = {
     "time": (timing_run.TimeRun, timing_run.SCHEMA),
     "history": (history_run.HistoryRun, history_run.SCHEMA),
     "parallel": (parallel_run.ParallelRun, parallel_run.SCHEMA),
+    "roofline": (roofline_run.RooflineRun, roofline_run.SCHEMA),
     "scale": (scale_run.ScaleRun, scale_run.SCHEMA),
     "trace": (trace_run.TraceRun, trace_run.SCHEMA),
     "export": (artifact.ExportRun, artifact.SCHEMA),

@@ -1,7 +1,7 @@
 """From specs to a `RooflineRun`: count the models, measure or look up the peaks, time the models, and place them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -9,12 +9,14 @@ import torch
 from ..models.case import build
 from ..models.spec import ModelSpec, Workload
 from ..models.versions import versions
+from .cost import Count
 from .counter import count
 from .devices.base import Device
 from .machine import Machine, look
 from .peaks import DTYPES
 from .peaks import Progress as PeakProgress
 from .peaks_kept import peaks_here
+from .runs.memory import memory_of
 from .runs.roofline_run import Place, RooflineRun, Work, measured_place, model_point
 from .stats import Estimate
 from .timing import Measurement, Progress, measure
@@ -40,15 +42,30 @@ def works(models: Sequence[Model], workload: Workload, settings: Settings) -> li
 
 def _of_spec(spec: ModelSpec, workload: Workload, settings: Settings) -> Work:
     case = build(spec, workload, weights=settings.weights, reparameterised=settings.reparameterised)
-    words = (("reparameterised", case.reparameterised), ("compiled", settings.compiled), ("channels last", settings.channels_last))
+    words = (
+        ("reparameterised", case.reparameterised),
+        ("compiled", settings.compiled),
+        ("channels last", settings.channels_last),
+    )
     return work_of(spec.name, case.workload, count(case), "torch", ", ".join(word for word, on in words if on))
 
 
 def _of_file(path: Path, workload: Workload) -> Work:
-    from .onnx_counter import count_onnx
+    from .onnx_counter import count_onnx, is_quantised
 
     found = count_onnx(path, workload)
-    return work_of(str(path), found.workload, found.count, "onnxruntime")
+    work = work_of(str(path), found.workload, found.count, "onnxruntime")
+    if not any(is_quantised(item.operator) for item in found.count.operators):
+        return work
+    said = f"{path} computes in integers: all its contractions are held to the peak of int8"
+    return replace(work, notes=(*work.notes, said), peak_dtype="int8")
+
+
+def work_of(name: str, workload: Workload, count: Count, runtime: str = "torch", how: str = "") -> Work:
+    """What a count says that a model does; in training it needs what a step of SGD, which is timed, does."""
+    memory = memory_of(count.footprint, train=workload.mode == "train")
+    needed = memory.training.optimisers[0].peak_bytes if memory.training else memory.total_peak_bytes
+    return Work(name, workload, count.tree, needed, runtime, how, count.notes)
 
 
 def measure_here(

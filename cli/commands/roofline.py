@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...models.spec import ModelSpec, Workload
-    from ...profilers.peaks_published import Published
     from ...profilers.runs.roofline_run import RooflineRun
     from ...profilers.timing import Timing
 

@@ -100,7 +100,9 @@ def time(
         onnx_maker(spec, found, settings) if isinstance(spec, Path) else torch_maker(spec, found, settings) for spec in specs
     ]
     with _progress() as progress:
-        run = time_models(makers, workload, batches, found, settings, progress, lambda text: typer.echo(f"note: {text}", err=True))
+        run = time_models(
+            makers, workload, batches, found, settings, progress, lambda text: typer.echo(f"note: {text}", err=True)
+        )
     tables, rows = (lambda: timing_view.tables(run)), (lambda: timing_view.rows(run))
     emit.emit(run, how, output, tables, rows, lambda kind: timing_view.draw(run, kind), keeping)
     if run.partial:

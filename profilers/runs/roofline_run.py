@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ...models.spec import Workload
 from ...models.versions import versions
-from ..cost import Cost, CostTree, OperatorCost
+from ..cost import CostTree, OperatorCost
 from ..machine import Machine
 from ..roofline import Bound, Floor, Level, Peaks, Roof, floor, floor_of
 from ..stats import Estimate
@@ -106,6 +106,7 @@ class ModelPoint:
     """One model on one workload under the roof of one place.
 
     Attributes:
+        dtype: whose peak bounds the contractions: that of weights and inputs, or int8 for an ONNX file of integers.
         place: the name of a `Place`.
         read_bytes, written_bytes: by all operators, each on its own: an upper bound, which fusing lowers.
         compulsory_read_bytes, compulsory_written_bytes: weights, inputs and outputs once: a lower bound.
@@ -167,22 +168,26 @@ class RooflineRun:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a model does: what `model_point` places under a roof. ``needed_bytes`` as in `ModelPoint`."""
+    """What a model does: what `model_point` places under a roof.
+
+    Attributes:
+        peak_dtype: whose peak bounds its contractions; empty for that of the workload.
+        needed_bytes: as in `ModelPoint`.
+    """
 
     name: str
     workload: Workload
     tree: CostTree
-    compulsory_read_bytes: int
-    compulsory_written_bytes: int
-    needed_bytes: int | None
+    needed_bytes: int | None = None
     runtime: str = "torch"
     how: str = ""
     notes: tuple[str, ...] = ()
+    peak_dtype: str = ""
 
     @property
     def dtype(self) -> str:
-        """Of weights and inputs, and so of the peak."""
-        return self.workload.dtype
+        """Of the peak."""
+        return self.peak_dtype or self.workload.dtype
 
 
 def measured_place(title: str, peaks: Peaks, memory_bytes: int, threads: int) -> Place:
@@ -207,13 +212,13 @@ def model_point(work: Work, place: Place, latency_ns: Estimate | None = None, no
     roof = place.roof(work.dtype)
     total = work.tree.total
     operators = _operators(work.tree, roof)
-    compulsory = floor(roof, total.flops, work.compulsory_read_bytes, work.compulsory_written_bytes)
+    compulsory = floor(roof, total.flops, work.tree.compulsory_read_bytes, work.tree.compulsory_written_bytes)
     unfused = Floor(
         sum(item.compute_bound_ns for item in operators) / 1e9, sum(item.memory_bound_ns for item in operators) / 1e9
     )
     if unfused.seconds < compulsory.seconds:  # weights that no cache holds, read by calls that are small each
         unfused = compulsory
-    every = _all_flops(total)
+    every = total.all_flops
     reached = None
     if latency_ns is not None:
         seconds = latency_ns.value / 1e9
@@ -234,10 +239,10 @@ def model_point(work: Work, place: Place, latency_ns: Estimate | None = None, no
         elementwise_flops=total.elementwise_flops,
         read_bytes=total.read_bytes,
         written_bytes=total.written_bytes,
-        compulsory_read_bytes=work.compulsory_read_bytes,
-        compulsory_written_bytes=work.compulsory_written_bytes,
+        compulsory_read_bytes=work.tree.compulsory_read_bytes,
+        compulsory_written_bytes=work.tree.compulsory_written_bytes,
         intensity=_ratio(every, total.moved_bytes),
-        compulsory_intensity=_ratio(every, work.compulsory_read_bytes + work.compulsory_written_bytes),
+        compulsory_intensity=_ratio(every, work.tree.compulsory_read_bytes + work.tree.compulsory_written_bytes),
         unfused_floor_ns=1e9 * unfused.seconds,
         unfused_bound=unfused.bound,
         compulsory_floor_ns=1e9 * compulsory.seconds,
@@ -275,16 +280,12 @@ def _operator(item: OperatorCost, least: Floor) -> OperatorPoint:
         other_flops=cost.fft_flops + cost.elementwise_flops,
         read_bytes=cost.read_bytes,
         written_bytes=cost.written_bytes,
-        intensity=_ratio(_all_flops(cost), cost.moved_bytes),
+        intensity=_ratio(cost.all_flops, cost.moved_bytes),
         floor_ns=1e9 * least.seconds,
         compute_bound_ns=1e9 * least.compute_s,
         memory_bound_ns=1e9 * least.memory_s,
         bound=least.bound,
     )
-
-
-def _all_flops(cost: Cost) -> int:
-    return cost.flops + cost.fft_flops + cost.elementwise_flops
 
 
 def _ratio(flops: int, moved: int) -> float | None:
@@ -300,8 +301,8 @@ def _explained(name: str, uncounted: int, reached: Reached | None) -> list[str]:
         return said
     if reached.compulsory_share > 1:
         said.append(
-            f"{name} is faster than its compulsory floor, so a peak is too low: measured while something else ran (--measure-again), "
-            "or its kernels multiply less than is counted (Winograd) or less exactly (TF32)"
+            f"{name} is faster than its compulsory floor, so a peak is too low: measured while something else ran "
+            "(--measure-again), or its kernels multiply less than is counted (Winograd) or less exactly (TF32)"
         )
     elif reached.unfused_share > 1:
         said.append(

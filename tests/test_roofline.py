@@ -1,0 +1,483 @@
+"""The roofline model against figures by hand, peaks on a scripted clock, and what is kept or published of them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from itertools import count as counter
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from mixbench.cli.views import roofline_chart, roofline_picture, roofline_view
+from mixbench.cli.views.roofline_lines import charts
+from mixbench.cli.views.roofline_plot import plot
+from mixbench.models.errors import BadInput
+from mixbench.models.spec import TensorSpec, Workload
+from mixbench.profilers import links, peaks, peaks_kept
+from mixbench.profilers.cost import Cost, CostTree, OperatorCost
+from mixbench.profilers.counter import count_call
+from mixbench.profilers.devices.cpu import Cpu
+from mixbench.profilers.machine import Machine
+from mixbench.profilers.peaks_published import DTYPES, known, published
+from mixbench.profilers.roofline import Floor, Level, Peaks, Roof, floor, levels_of
+from mixbench.profilers.runs.roofline_run import (
+    ModelPoint,
+    Place,
+    RooflineRun,
+    Work,
+    measured_place,
+    model_point,
+    modelled_place,
+)
+from mixbench.profilers.stats import Estimate
+
+PEAKS = Peaks({"float32": 1e3}, (Level(2e3, 100), Level(1e3)), "a script", {"float16": "no kernel"})
+HERE = measured_place("a machine", PEAKS, 10**6, 1)
+
+
+def place_with(peak: float, *levels: Level) -> Place:
+    return replace(HERE, flops_per_s={"float32": peak}, levels=levels)
+
+
+def work_of(module: nn.Module, *shape: int) -> Work:
+    counted = count_call(module.eval().to("meta"), torch.zeros(shape, device="meta"))
+    return Work("net", Workload((TensorSpec(shape),)), counted.tree, needed_bytes=5000)
+
+
+# The model
+
+
+def test_a_cacheful_moves_at_the_caches_rate_and_the_rest_at_memorys() -> None:
+    roof = PEAKS.roof("float32")
+    assert roof.move_s(100) == 100 / 2e3
+    assert roof.move_s(250) == 100 / 2e3 + 150 / 1e3
+    assert roof.move_s(0) == 0
+    assert (roof.fastest_bytes_per_s, roof.memory_bytes_per_s) == (2e3, 1e3)
+
+
+def test_levels_err_on_the_fast_side_and_join_where_they_are_alike() -> None:
+    # At 2 the disturbance is less than what 4 reached; 4 and 8 are one level; what holds at 8 holds until 16.
+    assert levels_of([(1, 10.0), (2, 8.0), (4, 9.0), (8, 8.9), (16, 3.0)]) == (Level(10.0, 2), Level(9.0, 16), Level(3.0))
+    assert levels_of([(1, 5.0)]) == (Level(5.0),)
+    assert levels_of([]) == ()
+
+
+def test_a_floor_takes_the_longer_of_arithmetic_and_bytes_for_each_call() -> None:
+    roof = Roof(10.0, (Level(4.0),), "")
+    assert floor(roof, 99, 20, 20, calls=2) == Floor(memory_s=10.0)
+    assert floor(roof, 101, 20, 20, calls=2) == Floor(compute_s=10.1)
+    assert (floor(roof, 0, 0, 0).bound, Floor(1.0, 0.9).bound, Floor(0.9, 1.0).bound) == ("none", "compute", "memory")
+
+
+def test_calls_use_a_cache_each_for_itself() -> None:
+    roof = Roof(1.0, (Level(10.0, 10), Level(1.0)), "")
+    assert floor(roof, 0, 20, 0, calls=2).seconds == pytest.approx(2.0)
+    assert floor(roof, 0, 20, 0, calls=1).seconds == pytest.approx(1.0 + 10.0)
+
+
+SIZES = st.integers(0, 10**12)
+ROOFS = st.builds(
+    lambda peak, rates, ends: Roof(
+        peak, tuple(map(Level, sorted(rates, reverse=True), [*sorted(ends[: len(rates) - 1]), None])), "drawn"
+    ),
+    st.floats(1e3, 1e15),
+    st.lists(st.floats(1e3, 1e13), min_size=1, max_size=4),
+    st.lists(st.integers(1, 10**10), min_size=3, max_size=3),
+)
+
+
+@given(ROOFS, SIZES, SIZES, SIZES, st.integers(1, 9))
+def test_a_floor_is_at_least_each_of_its_parts_and_grows_with_them(
+    roof: Roof, flops: int, read: int, written: int, calls: int
+) -> None:
+    found = floor(roof, flops, read, written, calls).seconds
+    slack = 1 + 1e-9
+    assert found * slack >= flops / roof.flops_per_s
+    assert found * slack >= (read + written) / roof.fastest_bytes_per_s
+    assert found <= max(flops / roof.flops_per_s, (read + written) / roof.memory_bytes_per_s) * slack
+    for more in ((2 * flops, read, written), (flops, 2 * read, written), (flops, read, 2 * written)):
+        assert floor(roof, *more, calls).seconds * slack >= found
+    # Many calls of a share each never take longer than one call of it all, since each has the cache for itself.
+    assert floor(roof, flops, read, written, calls + 1).seconds <= found * slack
+
+
+# Models under a roof
+
+
+def test_floors_of_a_small_net_are_those_by_hand() -> None:
+    work = work_of(nn.Sequential(nn.Linear(8, 16), nn.ReLU()), 4, 8)
+    point = model_point(work, place_with(1e3, Level(1e3)))
+    linear, relu = (item for item in point.operators if item.floor_ns)
+    # Linear: 4 x 8 x 16 MACs; input, weight and bias read, output written. ReLU: 64 numbers in, 64 out.
+    assert (linear.flops, linear.read_bytes, linear.written_bytes) == (2 * 512, 4 * (32 + 128 + 16), 4 * 64)
+    assert (relu.flops, relu.other_flops, relu.read_bytes, relu.written_bytes) == (0, 64, 256, 256)
+    assert (linear.bound, linear.floor_ns) == ("compute", pytest.approx(1024 / 1e3 * 1e9))
+    assert (relu.bound, relu.floor_ns) == ("memory", pytest.approx(512 / 1e3 * 1e9))
+    assert linear.intensity == pytest.approx((1024 + linear.other_flops) / 960)
+    assert point.unfused_floor_ns == pytest.approx(1.536e9)
+    # Compulsory: 32 + 128 + 16 numbers in, 64 out, which takes 0.96 s; the arithmetic 1.024 s.
+    assert (point.compulsory_read_bytes, point.compulsory_written_bytes) == (704, 256)
+    assert (point.compulsory_floor_ns, point.compulsory_bound) == (pytest.approx(1.024e9), "compute")
+    slow = model_point(work, place_with(1e3, Level(500.0)))
+    assert (slow.compulsory_floor_ns, slow.compulsory_bound) == (pytest.approx(1.92e9), "memory")
+    assert [item.bound for item in slow.operators[:2]] == ["memory", "memory"]
+
+
+def test_elementwise_flops_are_never_held_to_the_peak() -> None:
+    work = work_of(nn.Sequential(nn.Sigmoid(), nn.Tanh()), 4, 8)
+    point = model_point(work, place_with(1e-3, Level(1e3)))
+    assert point.flops == 0 < point.elementwise_flops
+    assert point.unfused_floor_ns == pytest.approx(2 * 256 / 1e3 * 1e9)
+
+
+def test_an_operators_floor_is_made_module_by_module() -> None:
+    # One call is bound by arithmetic and one by bytes; together they would look bound by either alone.
+    dense = OperatorCost("mm", "matrix", 1, Cost(macs=50, read_bytes=1, written_bytes=1))
+    thin = OperatorCost("mm", "matrix", 1, Cost(macs=1, read_bytes=60, written_bytes=20))
+    tree = CostTree("", "Net", children=(CostTree("a", "A", operators=(dense,)), CostTree("b", "B", operators=(thin,))))
+    point = model_point(Work("net", Workload(), tree), place_with(1.0, Level(1.0)))
+    (found,) = point.operators
+    assert (found.compute_bound_ns, found.memory_bound_ns, found.floor_ns) == (100e9, 80e9, 180e9)
+    assert (found.calls, found.bound) == (2, "compute")
+
+
+def test_weights_that_no_cache_holds_are_in_the_unfused_floor_too() -> None:
+    parts = [OperatorCost("mm", "matrix", 1, Cost(read_bytes=100)) for _ in range(3)]
+    children = tuple(CostTree(str(i), "A", operators=(part,)) for i, part in enumerate(parts))
+    tree = CostTree("", "Net", compulsory_read_bytes=300, children=children)
+    point = model_point(Work("net", Workload(), tree), place_with(1.0, Level(100.0, 100), Level(1.0)))
+    assert point.compulsory_floor_ns == pytest.approx((1 + 200) * 1e9)
+    assert point.unfused_floor_ns == point.compulsory_floor_ns  # not the 3 s of calls that each fit into the cache
+
+
+def test_a_share_beyond_one_says_why() -> None:
+    work = work_of(nn.Sequential(nn.Linear(8, 16), nn.ReLU()), 4, 8)
+    place = place_with(1e3, Level(1e3))
+
+    def at(seconds: float) -> ModelPoint:
+        return model_point(work, place, Estimate(1e9 * seconds, None, None, 0.99, 5))
+
+    slow, fused, beyond = at(3.072), at(1.28), at(0.512)
+    assert slow.measured is not None and beyond.measured is not None
+    assert (slow.measured.unfused_share, slow.measured.compulsory_share) == (pytest.approx(0.5), pytest.approx(1 / 3))
+    assert slow.notes == ()
+    assert "kernels are fused" in fused.notes[0] and "compulsory floor holds" in fused.notes[0]
+    assert beyond.measured.compulsory_share == pytest.approx(2)
+    assert "--measure-again" in beyond.notes[0]
+    shown = [cell for row in roofline_view.models(run_of(beyond)).rows for cell in row]
+    assert "200.0 % (see note)" in shown
+
+
+def test_operators_without_a_rule_are_told_and_dtypes_without_a_peak_refused() -> None:
+    tree = CostTree("", "Net", operators=(OperatorCost("mine::op", "", 3, Cost()),))
+    point = model_point(Work("net", Workload(), tree), HERE)
+    assert point.uncounted_calls == 3 and "no rule" in point.notes[0]
+    assert (point.unfused_bound, point.intensity, point.fits) == ("none", None, None)
+    with pytest.raises(BadInput, match="a machine has no peak for float16: no kernel"):
+        model_point(Work("net", Workload(dtype="float16"), tree), HERE)
+
+
+@pytest.mark.parametrize(("needed", "fits"), [(None, None), (10**6, True), (10**6 + 1, False)])
+def test_memory_is_compared_with_the_devices(needed: int | None, fits: bool | None) -> None:
+    assert model_point(Work("net", Workload(), CostTree("", ""), needed), HERE).fits is fits
+
+
+# Peaks on a scripted clock
+
+
+class Scripted(Cpu):
+    """Every call takes a millisecond, and none is made unless asked for."""
+
+    def __init__(self, run: bool = False) -> None:
+        self.run = run
+
+    def time_ns(self, call: Callable[[], object]) -> float:
+        if self.run:
+            call()
+        return 1e6
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting: the clock that ends a series of tries leaps."""
+    ticks = counter(0, 10**9)
+    monkeypatch.setattr(peaks, "perf_counter_ns", lambda: next(ticks))
+    monkeypatch.setattr(peaks, "_working_sets", lambda device: [2**18, 2**19])
+
+
+@pytest.mark.usefixtures("quick")
+def test_peaks_are_the_work_over_the_scripted_time() -> None:
+    said: list[float] = []
+    found = peaks.measure_peaks(Scripted(), ("float32", "int8"), lambda text, share: said.append(share))
+    # The largest product that a CPU is given has sides of 2048; overwriting reads and writes each byte.
+    assert found.flops_per_s == {"float32": pytest.approx(2 * 2048**3 / 1e-3), "int8": pytest.approx(2 * 2048**3 / 1e-3)}
+    assert found.levels == (Level(pytest.approx(2 * 2**19 / 1e-3)),)  # type: ignore[arg-type]
+    assert said == sorted(said) and said[0] >= 0 and said[-1] < 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_dtype_without_a_kernel_is_missing_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise RuntimeError("not implemented for 'Half'\nand more")
+
+    monkeypatch.setattr(peaks.torch, "mm", refuse)
+    found = peaks.measure_peaks(Scripted(run=True), ("float16",), levels=False)
+    assert (found.flops_per_s, found.levels) == ({}, ())
+    assert found.missing == {"float16": "torch has no kernel: RuntimeError: not implemented for 'Half'"}
+    monkeypatch.delattr(peaks.torch, "_int_mm")
+    assert list(peaks.measure_peaks(Scripted(run=True), ("int8",), levels=False).missing) == ["int8"]
+
+
+def test_what_is_timed_is_a_product_and_a_convolution_of_the_size_that_is_counted() -> None:
+    product = peaks._product("cpu", "int8", 32)()
+    assert isinstance(product, torch.Tensor) and (product.shape, product.dtype) == ((32, 32), torch.int32)
+    for call in peaks._convolutions("cpu", "float32"):
+        image = call()
+        assert isinstance(image, torch.Tensor) and image.shape == (1, 256, 28, 28)
+    assert list(peaks._convolutions("cpu", "int8")) == []
+
+
+def test_working_sets_reach_well_beyond_the_last_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peaks, "_last_cache_bytes", lambda: 2**27)
+    sizes = peaks._working_sets(Cpu())
+    assert sizes[0] == 2**18
+    assert all(after == 2 * before for before, after in pairwise(sizes))
+    assert 2**26 <= sizes[-1] <= 4 * 2**27
+
+
+# What is kept
+
+
+MACHINE = Machine("Linux", "a processor", 2, (0, 1), 1, "", 10**9, "a device", "a clock", {"torch": "2"}, "0123456789ab")
+
+
+class Measurer:
+    """In the place of `measure_peaks`: notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[tuple[str, ...], bool]] = []
+
+    def __call__(self, device: object, dtypes: list[str], progress: object, levels: bool) -> Peaks:
+        self.asked.append((tuple(dtypes), levels))
+        known = {name: 10.0 * len(self.asked) for name in dtypes if name != "float16"}
+        missing = {name: "no kernel" for name in dtypes if name == "float16"}
+        return Peaks(known, (Level(5.0, 8), Level(1.0)) if levels else (), "a script", missing, ("busy",))
+
+
+@pytest.fixture
+def measurer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Measurer:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = Measurer()
+    monkeypatch.setattr(peaks_kept, "measure_peaks", made)
+    monkeypatch.setattr(peaks_kept, "look", lambda *words: MACHINE)
+    return made
+
+
+def kept_file(tmp_path: Path) -> Path:
+    return tmp_path / "mixbench" / "peaks" / "0123456789ab.json"
+
+
+def test_peaks_are_measured_once_and_only_what_is_missing_later(measurer: Measurer, tmp_path: Path) -> None:
+    first = peaks_kept.peaks_here(Cpu(), ["float32"])
+    assert peaks_kept.peaks_here(Cpu(), ["float32"]) == first
+    both = peaks_kept.peaks_here(Cpu(), ["float32", "float16", "float64"])
+    assert both.flops_per_s == {"float32": 10.0, "float64": 20.0}
+    assert (both.levels, both.missing, both.warnings) == (first.levels, {"float16": "no kernel"}, ("busy",))
+    assert peaks_kept.peaks_here(Cpu(), ["float16"]) == both  # that there is no kernel is known
+    assert measurer.asked == [(("float32",), True), (("float16", "float64"), False)]
+    again = peaks_kept.peaks_here(Cpu(), ["float32"], again=True)
+    assert again.flops_per_s == {"float32": 30.0}
+    assert [path.name for path in kept_file(tmp_path).parent.iterdir()] == ["0123456789ab.json"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda text: "", "are damaged"),
+        (lambda text: text[: len(text) // 2], "are damaged"),
+        (lambda text: "[]", "are damaged"),
+        (lambda text: text.replace("10.0", '"fast"'), "are damaged"),
+        (lambda text: text.replace("10.0", "-1"), "are damaged"),
+        (lambda text: text.replace("10.0", "Infinity"), "are damaged"),
+        (lambda text: text.replace("10.0", "true"), "are damaged"),
+        (lambda text: text.replace('"up_to_bytes": 8', '"up_to_bytes": null'), "are damaged"),
+        (lambda text: text.replace('"schema": 1', '"schema": 2'), "another machine or version"),
+        (lambda text: text.replace("a processor", "another"), "another machine or version"),
+        (lambda text: text.replace('"threads": 1', '"threads": 2'), "another machine or version"),
+    ],
+)
+def test_a_damaged_or_foreign_file_is_measured_again_and_said(
+    measurer: Measurer, tmp_path: Path, spoil: Callable[[str], str], said: str
+) -> None:
+    first = peaks_kept.peaks_here(Cpu(), ["float32"])
+    file = kept_file(tmp_path)
+    whole = file.read_text()
+    assert spoil(whole) != whole
+    file.write_text(spoil(whole))
+    heard: list[str] = []
+    second = peaks_kept.peaks_here(Cpu(), ["float32"], tell=heard.append)
+    assert len(measurer.asked) == 2
+    assert len(heard) == 1 and said in heard[0] and file.name in heard[0]
+    assert second.flops_per_s == {"float32": 20.0} and second.levels == first.levels
+    assert peaks_kept.peaks_here(Cpu(), ["float32"], tell=heard.append) == second
+    assert len(heard) == 1
+
+
+def test_bytes_that_are_no_text_and_a_folder_that_is_a_file_cost_time_only(measurer: Measurer, tmp_path: Path) -> None:
+    heard: list[str] = []
+    peaks_kept.peaks_here(Cpu(), ["float32"])
+    kept_file(tmp_path).write_bytes(b"\xff\xfe")
+    peaks_kept.peaks_here(Cpu(), ["float32"], tell=heard.append)
+    assert "can't be read" in heard.pop()
+    kept_file(tmp_path).unlink()
+    kept_file(tmp_path).parent.rmdir()
+    kept_file(tmp_path).parent.write_text("in the way")
+    assert peaks_kept.peaks_here(Cpu(), ["float32"], tell=heard.append).flops_per_s == {"float32": 30.0}
+    assert "can't be kept" in heard[-1]
+
+
+# What makers publish
+
+
+def test_the_two_tables_of_hardware_agree() -> None:
+    for ours, scaled in (("a100-sxm-80gb", "a100-nvlink"), ("h100-sxm", "h100-nvlink"), ("h200-sxm", "h200-nvlink")):
+        one, other = published(ours), links.hardware(scaled)
+        assert one.flops_per_s["float16"] == other.flops_per_s
+        assert one.memory_bytes_per_s == pytest.approx(other.memory_bytes_per_s, rel=1e-3)
+
+
+def test_every_published_device_is_plausible() -> None:
+    for name, device in known().items():
+        rates = device.flops_per_s
+        assert "float32" in rates and device.source and device.title, name
+        # Fewer bits are never slower, and the ridge of a real device lies between 5 and 1,000 FLOPs per byte.
+        ordered = [rates[dtype] for dtype in ("float64", "float32", "float16", "int8") if dtype in rates]
+        assert ordered == sorted(ordered), name
+        assert all(5 < rate / device.memory_bytes_per_s < 1000 for dtype, rate in rates.items() if dtype != "float64"), name
+        assert 1e9 <= device.memory_bytes < 1e12 and not set(rates) - set(DTYPES), name
+
+
+GOOD = """
+[mine]
+title = "Mine"
+flops_per_s = { float32 = 1e12 }
+memory_bytes_per_s = 1e11
+memory_bytes = 8e9
+source = "me"
+"""
+
+
+def test_a_table_of_the_users_own_adds_to_ours_and_covers_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD + GOOD.replace("[mine]", "[t4]"))
+    assert published("mine", path).flops_per_s == {"float32": 1e12}
+    assert published("t4", path).title == "Mine"
+    assert "l4" in known(path)
+    place = modelled_place(published("mine", path))
+    assert (place.levels, place.kind, place.threads, place.verified) == ((Level(1e11),), "modelled", None, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[mine", "can't be read as TOML"),
+        ("mine = 3", "mine] is no table"),
+        (GOOD.replace("source", "sauce"), "unknown key 'sauce'"),
+        (GOOD.replace('source = "me"', ""), "lacks source"),
+        (GOOD.replace("{ float32 = 1e12 }", "1e12"), "flops_per_s is not one figure for each dtype"),
+        (GOOD.replace("{ float32 = 1e12 }", "{}"), "flops_per_s is not one figure for each dtype"),
+        (GOOD.replace("float32", "fp32"), "unknown dtype 'fp32'"),
+        (GOOD.replace("1e12", "0"), "flops_per_s.float32 is 0, not a number above 0"),
+        (GOOD.replace("1e12", '"1e12"'), "not a number above 0"),
+        (GOOD.replace("1e11", "inf"), "memory_bytes_per_s is inf"),
+        (GOOD.replace("8e9", "true"), "memory_bytes is True"),
+        (GOOD.replace('"Mine"', "3"), "title is 3, not a text"),
+        (GOOD + 'verified = "yes"', "verified is 'yes', not true or false"),
+    ],
+)
+def test_a_wrong_table_is_refused_by_what_is_wrong_with_it(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(BadInput) as refusal:
+        known(path)
+    assert said in refusal.value.what and refusal.value.hint
+    with pytest.raises(BadInput, match="can't be read"):
+        known(tmp_path / "missing.toml")
+
+
+def test_an_unknown_name_is_answered_with_near_ones() -> None:
+    with pytest.raises(BadInput) as refusal:
+        published("h100sxm")
+    assert "h100-sxm" in refusal.value.hint
+
+
+# Views
+
+
+def run_of(*points: ModelPoint) -> RooflineRun:
+    return RooflineRun((HERE,), points, None, ())
+
+
+@pytest.fixture
+def run() -> RooflineRun:
+    work = work_of(nn.Sequential(nn.Linear(8, 16), nn.ReLU()), 4, 8)
+    return run_of(model_point(work, HERE, Estimate(4e9, 3e9, 5e9, 0.99, 20)))
+
+
+def test_dots_lie_on_or_below_the_roof_and_the_measured_one_below_its_floors(run: RooflineRun) -> None:
+    (chart,) = charts(run)
+    floors = {dot.name: dot for dot in chart.dots if dot.kind == "floor"}
+    for dot in chart.dots:
+        assert dot.flops_per_s <= chart.roof(dot.intensity, HERE.levels[0].bytes_per_s) * (1 + 1e-9)
+        assert chart.intensities[0] <= dot.intensity <= chart.intensities[1]
+        assert chart.rates[0] <= dot.flops_per_s <= chart.rates[1]
+    (measured,) = [dot for dot in chart.dots if dot.kind == "measured"]
+    assert measured.flops_per_s < floors["net"].flops_per_s
+    assert measured.intensity == floors["net"].intensity
+
+
+def test_the_plot_stands_in_ascii_where_the_screen_has_no_more(run: RooflineRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    (chart,) = charts(run)
+    monkeypatch.setattr("mixbench.cli.views.roofline_plot.has_unicode", lambda: False)
+    lines = list(plot(chart))
+    assert all(line.isascii() and len(line) < 80 for line in lines[1:])
+    assert [any(sign in line for line in lines[1:-4]) for sign in "-/.aA*|+"] == [True] * 8
+    monkeypatch.setattr("mixbench.cli.views.roofline_plot.has_unicode", lambda: True)
+    assert any("╱" in line for line in plot(chart))
+
+
+def test_the_chart_is_one_self_contained_element(run: RooflineRun) -> None:
+    text = roofline_chart.chart(run)
+    figure = ElementTree.fromstring(text)
+    classes = [item.get("class") for item in figure.iter() if item.get("class")]
+    assert {"operator", "floor rs0", "rf0", "roof caches", "roof memory", "ceiling"} <= set(classes)
+    assert "http" not in text and "script" not in text and "var(--r0)" in roofline_chart.STYLE
+    assert roofline_chart.chart(replace(run, models=(), places=(HERE, HERE))) == ""
+    named = replace(run.models[0], model="<b>&")
+    assert "<b>" not in roofline_chart.chart(run_of(named)) and "&lt;b&gt;&amp;" in roofline_chart.chart(run_of(named))
+
+
+def test_peaks_alone_are_drawn_with_all_their_ceilings() -> None:
+    place = replace(HERE, flops_per_s={"float32": 1e3, "float16": 2e3, "float64": 5e2})
+    (chart,) = charts(RooflineRun((place,), (), None, ()))
+    assert (chart.peak, len(chart.ceilings), chart.dots) == (2e3, 3, ())
+    assert len(list(plot(chart))) > 15
+    assert {row["dtype"] for row in roofline_view.rows(RooflineRun((place,), (), None, ()), False)} == set(place.flops_per_s)
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_the_picture_is_of_its_kind(run: RooflineRun, kind: str) -> None:
+    drawn = roofline_picture.draw(run, kind)
+    assert drawn.startswith(b"\x89PNG" if kind == "png" else b"<?xml")
+    with pytest.raises(BadInput, match="no picture"):
+        roofline_picture.draw(replace(run, models=(), places=(HERE, HERE)), kind)
+
+
+def test_the_record_is_plain_data(run: RooflineRun) -> None:
+    assert json.loads(json.dumps(asdict(run)))["models"][0]["operators"][0]["operator"] == run.models[0].operators[0].operator

@@ -1,6 +1,6 @@
 """From specs to a `RooflineRun`: count the models, measure or look up the peaks, time the models, and place them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,9 +19,11 @@ from .peaks_kept import peaks_here
 from .runs.memory import memory_of
 from .runs.roofline_run import Place, RooflineRun, Work, measured_place, model_point
 from .stats import Estimate
+from .subject import torch_subject
 from .timing import Measurement, Progress, measure
 from .timing_session import Settings, onnx_maker, torch_maker
 
+_STEPS = 5
 Model = ModelSpec | Path
 """A model of PyTorch, or an ONNX file."""
 
@@ -87,12 +89,15 @@ def _memory(device: Device, machine: Machine) -> int:
     return machine.memory_bytes
 
 
-def place_here(found: Here, done: Sequence[Work], times: Measurement | None) -> RooflineRun:
-    """The run of this machine; without ``times`` floors alone."""
+def place_here(
+    found: Here, done: Sequence[Work], times: Measurement | None, traces: Sequence[Mapping[str, tuple[float, float]]] = ()
+) -> RooflineRun:
+    """The run of this machine; without ``times`` floors alone. ``traces`` as `trace_model` makes them, or none at all."""
     latencies: list[Estimate | None] = [None] * len(done)
     if times is not None:
         latencies = [timing.latency for timing in times.timings]
-    points = [model_point(work, found.place, latency) for work, latency in zip(done, latencies, strict=True)]
+    seen = traces or [{} for _ in done]
+    points = [model_point(work, found.place, *of_it) for work, *of_it in zip(done, latencies, seen, strict=True)]
     said = (*found.warnings, *(times.warnings if times else ()))
     return RooflineRun((found.place,), tuple(points), found.machine, tuple(dict.fromkeys(said)), bool(times and times.partial))
 
@@ -110,6 +115,19 @@ def time_models(
     ]
     subjects = [make(workload) for make in makers]
     return measure(subjects, device, settings.seconds, settings.samples, settings.precision, settings.seed, progress)
+
+
+def trace_model(spec: ModelSpec, workload: Workload, device: Device, settings: Settings) -> dict[str, tuple[float, float]]:
+    """Calls and ns of each operator in one call of a model under torch's profiler, wherever it was called from."""
+    from .tracing import trace_torch
+
+    on_meta = build(spec, workload, weights=settings.weights, reparameterised=settings.reparameterised)
+    subject = torch_subject(on_meta.on(device.kind), channels_last=settings.channels_last)
+    found: dict[str, tuple[float, float]] = {}
+    for item in trace_torch(subject, device, None, _STEPS).trace.operators:
+        calls, spent = found.get(item.operator, (0.0, 0.0))
+        found[item.operator] = (calls + item.calls, spent + item.total_ns)
+    return found
 
 
 def place_modelled(places: Sequence[Place], done: Sequence[Work]) -> RooflineRun:

@@ -183,6 +183,17 @@ def test_operators_without_a_rule_are_told_and_dtypes_without_a_peak_refused() -
         model_point(Work("net", Workload(dtype="float16"), tree), HERE)
 
 
+def test_a_traced_time_stands_only_beside_the_calls_that_were_counted() -> None:
+    work = work_of(nn.Sequential(nn.Linear(8, 16), nn.ReLU()), 4, 8)
+    seen = {"aten::addmm": (1.0, 2e9), "aten::relu": (2.0, 9e9)}
+    by_name = {item.operator: item for item in model_point(work, place_with(1e3, Level(1e3)), None, seen).operators}
+    assert (by_name["aten::addmm"].traced_ns, by_name["aten::relu"].traced_ns) == (2e9, None)
+    fast = model_point(work, place_with(1e3, Level(1e3)), None, {"aten::addmm": (1.0, 1e9)})
+    assert fast.notes[0].startswith("under the profiler aten::addmm took less than the floor")
+    cells = [cell for row in roofline_view.operators(fast).rows for cell in row]
+    assert "102.4 % (see note)" in cells and "?" in cells
+
+
 @pytest.mark.parametrize(("needed", "fits"), [(None, None), (10**6, True), (10**6 + 1, False)])
 def test_memory_is_compared_with_the_devices(needed: int | None, fits: bool | None) -> None:
     assert model_point(Work("net", Workload(), CostTree("", ""), needed), HERE).fits is fits

@@ -71,9 +71,12 @@ def test_a_model_stands_under_the_measured_roof_with_its_time(net: str, cache_of
     # What was measured is kept, and of use until it is damaged.
     (kept,) = (cache_of_the_tests / "mixbench" / "peaks").glob(f"{'?' * 12}.json")
     before = kept.read_bytes()
-    again = read(mixbench(f"{net}:small", "--threads", "1", "--no-time", "--json"))
+    again = read(mixbench(f"{net}:small", "--threads", "1", "--no-time", "--trace", "--json"))
     assert again["places"] == run["places"] and kept.read_bytes() == before
-    assert again["models"][0]["measured"] is None and again["models"][0]["operators"] == point["operators"]
+    assert again["models"][0]["measured"] is None
+    traced = {item["operator"]: item.pop("traced_ns") for item in again["models"][0]["operators"]}
+    assert traced["aten::convolution"] > 0
+    assert again["models"][0]["operators"] == [item for item in point["operators"] if item.pop("traced_ns") is None]
     document = json.loads(before)
     document["peaks"]["flops_per_s"]["float32"] = -1
     kept.write_text(json.dumps(document))
@@ -163,6 +166,7 @@ def test_listing_devices_needs_no_torch() -> None:
         (("--hardware", "list"), "--hardware list only lists devices"),
         (("--hardware-file", "x.toml"), "--hardware-file says of what, but not which"),
         (("--hardware", "t4", "--hardware-file", "missing.toml"), "'missing.toml' can't be read"),
+        (("--trace", "--compile"), "--trace is for models of PyTorch that are not compiled"),
         (("--json", "--csv"), "two formats"),
         (("--device", "nowhere"), "no device named 'nowhere'"),
     ],

@@ -49,6 +49,15 @@ def roofline(
         float,
         typer.Option("--seconds", metavar="S", min=0.01, help="At most so long for each.", rich_help_panel=options.MEASUREMENT),
     ] = 5.0,
+    trace: Annotated[
+        bool,
+        typer.Option(
+            "--trace",
+            metavar="",
+            help="The time of each operator too, under torch's profiler; implies --by-op.",
+            rich_help_panel=options.MEASUREMENT,
+        ),
+    ] = False,
     measure_again: Annotated[
         bool,
         typer.Option(
@@ -112,18 +121,24 @@ def roofline(
     for_here = {
         "--threads": threads,
         "--measure-again": measure_again,
+        "--trace": trace,
         "--compile": compiled,
         "--channels-last": channels_last,
         "--device": device != "cpu",
     }
     if hardware and (said := [word for word, given in for_here.items() if given]):
         raise BadInput(f"{said[0]} is for the machine at hand, and --hardware models another", "leave one of them out")
+    if trace and (compiled or not specs or any(isinstance(spec, Path) for spec in specs)):
+        raise BadInput(
+            "--trace is for models of PyTorch that are not compiled", "leave it out; `mixbench trace` shows ONNX files"
+        )
+    by_op = by_op or trace
 
     if hardware:
         run = _modelled(hardware, hardware_file, specs, workload, weights, reparameterised)
     else:
         settings = (threads, compiled, channels_last, reparameterised, weights, seconds)
-        run = _here(specs, workload, device, settings, timed, measure_again)
+        run = _here(specs, workload, device, settings, timed, trace, measure_again)
     emit.emit(
         run,
         how,
@@ -174,6 +189,7 @@ def _here(
     device: str,
     given: "tuple[int | None, bool, bool, bool, Path | None, float]",
     timed: bool,
+    trace: bool,
     again: bool,
 ) -> "RooflineRun":
     """The machine at hand."""
@@ -187,7 +203,7 @@ def _here(
         import torch
 
         from ...profilers.devices.base import find
-        from ...profilers.roofline_session import measure_here, place_here, time_models, works
+        from ...profilers.roofline_session import measure_here, place_here, time_models, trace_model, works
         from ...profilers.timing_session import Settings
 
     if threads:
@@ -210,4 +226,9 @@ def _here(
                 update(", ".join(f"{item.subject.name} {item.latency.value / 1e6:.4g} ms" for item in timings), share)
 
             times = time_models(specs, workload, found, settings, show)
-    return place_here(here, done, times)
+    traces = []
+    for spec in specs if trace and not (times and times.partial) else ():
+        assert not isinstance(spec, Path), "refused above"
+        with working(f"tracing {spec.name}"):
+            traces.append(trace_model(spec, workload, found, settings))
+    return place_here(here, done, times, traces)

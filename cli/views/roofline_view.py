@@ -150,10 +150,12 @@ def models(run: RooflineRun) -> Grid:
 def operators(point: ModelPoint) -> Grid:
     """A row for each operator that computes or moves, the longest floor first."""
     names = ("operator", "calls", "FLOPs", "other FLOPs", "read", "written", "FLOP/byte", "floor", "of all floors")
+    traced = any(item.traced_ns is not None for item in point.operators)
     columns = (*((name, "right" if index else "left") for index, name in enumerate(names)), ("bound", "left"))
+    columns += (("traced", "right"), ("floor of it", "right")) if traced else ()
     whole = sum(item.floor_ns for item in point.operators) or 1.0
     shown = [item for item in point.operators if item.floor_ns or not item.family]  # views and allocations do nothing
-    return Grid(columns, tuple(_operator(item, whole) for item in shown))
+    return Grid(columns, tuple((*_operator(item, whole), *(_traced(item) if traced else ())) for item in shown))
 
 
 def _operator(item: OperatorPoint, whole: float) -> tuple[str, ...]:
@@ -172,6 +174,12 @@ def _operator(item: OperatorPoint, whole: float) -> tuple[str, ...]:
         f"{100 * item.floor_ns / whole:.1f} %",
         f"{item.bound}{mixed}",
     )
+
+
+def _traced(item: OperatorPoint) -> tuple[str, str]:
+    if not item.traced_ns:
+        return "?", ""
+    return ns(item.traced_ns), _share(item.floor_ns / item.traced_ns)
 
 
 def places(run: RooflineRun) -> Grid:

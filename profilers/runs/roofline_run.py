@@ -6,7 +6,7 @@ modelled and has no measured time beside it. The schema beside this file (``roof
 types; a change that a reader could notice raises ``SCHEMA``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +24,10 @@ SCHEMA = 1
 HERE = "here"
 """The name of the place that the command runs on."""
 Kind = Literal["measured", "modelled"]
+_TOO_LOW = (
+    "measured while something else ran (--measure-again), or kernels multiply less than is counted (Winograd) "
+    "or less exactly (TF32)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,8 @@ class OperatorPoint:
         intensity: FLOPs of all buckets by bytes; None without bytes.
         floor_ns: the least time of all calls, each on its own: the sum of the two parts after it.
         bound: what the larger part is bound by.
+        traced_ns: what the calls took under torch's profiler, which lengthens them; None where nothing was traced, or the trace
+            saw other calls than the count.
     """
 
     operator: str
@@ -84,6 +90,7 @@ class OperatorPoint:
     compute_bound_ns: float
     memory_bound_ns: float
     bound: Bound
+    traced_ns: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,15 +210,20 @@ def modelled_place(device: "Published") -> Place:
     return Place(device.name, device.title, "modelled", rates, levels, size, None, device.source, {}, device.verified)
 
 
-def model_point(work: Work, place: Place, latency_ns: Estimate | None = None, notes: Sequence[str] = ()) -> ModelPoint:
+def model_point(
+    work: Work, place: Place, latency_ns: Estimate | None = None, traced: Mapping[str, tuple[float, float]] | None = None
+) -> ModelPoint:
     """A model under the roof of a place.
+
+    Args:
+        traced: calls and ns of operators by name, from a trace of one call of the model.
 
     Raises:
         BadInput: when the place has no peak for the model's dtype.
     """
     roof = place.roof(work.dtype)
     total = work.tree.total
-    operators = _operators(work.tree, roof)
+    operators = _operators(work.tree, roof, traced or {})
     compulsory = floor(roof, total.flops, work.tree.compulsory_read_bytes, work.tree.compulsory_written_bytes)
     unfused = Floor(
         sum(item.compute_bound_ns for item in operators) / 1e9, sum(item.memory_bound_ns for item in operators) / 1e9
@@ -252,11 +264,11 @@ def model_point(work: Work, place: Place, latency_ns: Estimate | None = None, no
         uncounted_calls=uncounted,
         operators=operators,
         measured=reached,
-        notes=(*work.notes, *notes, *_explained(work.name, uncounted, reached)),
+        notes=(*work.notes, *_explained(work.name, uncounted, reached, operators)),
     )
 
 
-def _operators(tree: CostTree, roof: Roof) -> tuple[OperatorPoint, ...]:
+def _operators(tree: CostTree, roof: Roof, traced: Mapping[str, tuple[float, float]]) -> tuple[OperatorPoint, ...]:
     """The operators of the whole tree, the longest floor first.
 
     A floor is that of the calls within each module, added up: a depthwise convolution, bound by memory, is not hidden by a
@@ -266,11 +278,11 @@ def _operators(tree: CostTree, roof: Roof) -> tuple[OperatorPoint, ...]:
     for node in tree.walk():
         for item in node.operators:
             floors[item.operator] = floors.get(item.operator, Floor()) + floor_of(roof, item.cost, item.calls)
-    points = [_operator(item, floors[item.operator]) for item in tree.by_operator()]
+    points = [_operator(item, floors[item.operator], traced.get(item.operator)) for item in tree.by_operator()]
     return tuple(sorted(points, key=lambda point: -point.floor_ns))
 
 
-def _operator(item: OperatorCost, least: Floor) -> OperatorPoint:
+def _operator(item: OperatorCost, least: Floor, seen: tuple[float, float] | None) -> OperatorPoint:
     cost = item.cost
     return OperatorPoint(
         operator=item.operator,
@@ -285,6 +297,7 @@ def _operator(item: OperatorCost, least: Floor) -> OperatorPoint:
         compute_bound_ns=1e9 * least.compute_s,
         memory_bound_ns=1e9 * least.memory_s,
         bound=least.bound,
+        traced_ns=seen[1] if seen and seen[0] == item.calls else None,
     )
 
 
@@ -292,21 +305,18 @@ def _ratio(flops: int, moved: int) -> float | None:
     return flops / moved if moved else None
 
 
-def _explained(name: str, uncounted: int, reached: Reached | None) -> list[str]:
+def _explained(name: str, uncounted: int, reached: Reached | None, operators: Sequence[OperatorPoint]) -> list[str]:
     """What keeps the figures from being taken at their face value."""
     said = []
     if uncounted:
         said.append(f"{uncounted} calls of {name} have no rule and are in no floor: `mixbench flops {name}` names them")
-    if reached is None:
-        return said
-    if reached.compulsory_share > 1:
-        said.append(
-            f"{name} is faster than its compulsory floor, so a peak is too low: measured while something else ran "
-            "(--measure-again), or its kernels multiply less than is counted (Winograd) or less exactly (TF32)"
-        )
-    elif reached.unfused_share > 1:
+    if reached is not None and reached.compulsory_share > 1:
+        said.append(f"{name} is faster than its compulsory floor, so a peak is too low: {_TOO_LOW}")
+    elif reached is not None and reached.unfused_share > 1:
         said.append(
             f"{name} is faster than its unfused floor: kernels are fused, or results stay in caches from one to the next; "
             "its compulsory floor holds"
         )
+    if fast := [item.operator for item in operators if item.traced_ns is not None and item.floor_ns > item.traced_ns]:
+        said.append(f"under the profiler {', '.join(fast)} took less than the floor, so a peak is too low: {_TOO_LOW}")
     return said

@@ -97,7 +97,9 @@ def place_here(
     if times is not None:
         latencies = [timing.latency for timing in times.timings]
     seen = traces or [{} for _ in done]
-    points = [model_point(work, found.place, *of_it) for work, *of_it in zip(done, latencies, seen, strict=True)]
+    points = [
+        model_point(work, found.place, latency, traced) for work, latency, traced in zip(done, latencies, seen, strict=True)
+    ]
     said = (*found.warnings, *(times.warnings if times else ()))
     return RooflineRun((found.place,), tuple(points), found.machine, tuple(dict.fromkeys(said)), bool(times and times.partial))
 

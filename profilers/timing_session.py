@@ -156,15 +156,14 @@ def _achieved(timing: Timing, roof: Roof | None) -> Achieved | None:
     """What was reached of the roof; None without one, or for an ONNX file whose FLOPs aren't known."""
     if roof is None:
         return None
-    case = timing.subject.case
-    flops = timing.subject.flops if case is None else count(_on_meta(case)).totals.flops
-    if flops is None:
+    subject, case = timing.subject, timing.subject.case
+    if case is not None:
+        counted = count(_on_meta(case))
+        least = (0, 0) if subject.grad else (counted.tree.compulsory_read_bytes, counted.tree.compulsory_written_bytes)
+        return achieved(timing, counted.totals.flops, *least, roof)
+    if subject.flops is None:
         return None
-    if timing.subject.grad:
-        return achieved(timing, flops, 0, 0, roof)
-    with torch.inference_mode():
-        written = storage_bytes(pytree.tree_leaves(timing.subject.call()))
-    return achieved(timing, flops, timing.subject.held_bytes, written, roof)
+    return achieved(timing, subject.flops, subject.held_bytes, storage_bytes(pytree.tree_leaves(subject.call())), roof)
 
 
 def _on_meta(case: Case) -> Case:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
-import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -40,6 +39,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What mixbench keeps for the user goes elsewhere while tests run, in this process and in those that it starts."""
+    import matplotlib as mpl
+
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         if "MPLCONFIGDIR" not in os.environ:  # or matplotlib would look through all fonts again, and say so

@@ -129,9 +129,10 @@ def roofline(
     if hardware and (said := [word for word, given in for_here.items() if given]):
         raise BadInput(f"{said[0]} is for the machine at hand, and --hardware models another", "leave one of them out")
     if trace and (compiled or not specs or any(isinstance(spec, Path) for spec in specs)):
-        raise BadInput(
-            "--trace is for models of PyTorch that are not compiled", "leave it out; `mixbench trace` shows ONNX files"
-        )
+        raise BadInput("--trace is for models of PyTorch that are not compiled", "leave it out; `mixbench trace` takes all")
+    for_torch = {"--weights": weights, "--kwarg": kwarg, "--reparameterised": reparameterised, "--compile": compiled}
+    if specs and all(isinstance(spec, Path) for spec in specs) and (said := [word for word, on in for_torch.items() if on]):
+        raise BadInput(f"{said[0]} is for PyTorch models, and {names[0]!r} is an ONNX file", f"leave {said[0]} out")
     by_op = by_op or trace
 
     if hardware:

@@ -24,6 +24,8 @@ def _parts(run: RooflineRun, by_op: bool) -> Iterator[str]:
     for point in run.models if by_op else ():
         yield from paragraphs([roofline_view.heading(run, point)])
         yield from table(roofline_view.operators(point))
+        if any(item.traced_ns for item in point.operators):
+            yield from paragraphs([roofline_view.TRACED], "faint")
     yield from table(roofline_view.places(run))
     yield from paragraphs(roofline_view.settings(run), "faint")
     yield from paragraphs([f"note: {note}" for point in run.models for note in point.notes], "warn")

@@ -29,8 +29,8 @@ def plot(chart: Chart) -> Iterator[str]:
             _put(cells, chart, dot, spot)
     marks = {_row(tick, chart): rate(tick, "") for tick in ticks(chart.rates, 5)}
     yield f"{chart.title}: FLOP/s over FLOPs per byte"
-    for number, row in enumerate(cells):
-        yield f"{marks.get(number, ''):>7} {'│' if has_unicode() else '|'}{''.join(row).rstrip()}"
+    for number, signs in enumerate(cells):
+        yield f"{marks.get(number, ''):>7} {'│' if has_unicode() else '|'}{''.join(signs).rstrip()}"
     yield f"{'':8}{('└' if has_unicode() else '+')}{flat * _WIDTH}"
     yield _axis(chart)
     yield from _key(chart, rising, faint, spot)

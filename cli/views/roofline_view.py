@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _NOT_A_TIME = "modelled, not measured: no launches, no caches, every kernel at its peak"
+TRACED = "traced: all calls under torch's profiler, which lengthens them; ? where it saw other calls than were counted"
 _DTYPES = ("float32", "bfloat16", "float16", "float64", "int8")
 
 
@@ -33,6 +34,8 @@ def tables(run: RooflineRun, by_op: bool) -> Iterator["RenderableType"]:
     for point in run.models if by_op else ():
         yield Text(f"\n{heading(run, point)}", style="bold")
         yield drawn(operators(point))
+        if any(item.traced_ns for item in point.operators):
+            yield Text(TRACED, style="dim")
     for chart in charts(run):
         yield Text("\n" + "\n".join(plot(chart)))
     yield Text("")
@@ -131,7 +134,7 @@ def models(run: RooflineRun) -> Grid:
     columns = [("model", "left"), *([("hardware", "left")] if modelled else []), ("FLOPs", "right"), ("FLOP/byte", "right")]
     columns += [(f"{word}floor, unfused", "right"), ("bound", "left"), (f"{word}floor, compulsory", "right"), ("bound", "left")]
     if timed:
-        columns += [("measured", "right"), ("interval", "left"), ("of unfused", "right"), ("of compulsory", "right")]
+        columns += [("measured", "right"), ("99 % interval", "left"), ("of unfused", "right"), ("of compulsory", "right")]
     if modelled:
         columns += [("needs", "right"), ("", "left")]
     lines = []
@@ -139,7 +142,7 @@ def models(run: RooflineRun) -> Grid:
         cells = [point.model, *([run.place(point).title] if modelled else []), f"{point.flops:,}", _intensity(point.intensity)]
         cells += [ns(point.unfused_floor_ns), point.unfused_bound, ns(point.compulsory_floor_ns), point.compulsory_bound]
         if timed and (reached := point.measured):
-            cells += [ns(reached.latency_ns.value), _interval(reached.latency_ns)]
+            cells += [ns(reached.latency_ns.value), _ends(reached.latency_ns)]
             cells += [_share(reached.unfused_share), _share(reached.compulsory_share)]
         if modelled:
             cells += _memory(point)
@@ -186,9 +189,9 @@ def places(run: RooflineRun) -> Grid:
     """A row for each place: its peaks by dtype, its bandwidths, its memory."""
     dtypes = [name for name in _DTYPES if any(name in place.flops_per_s for place in run.places)]
     cached = any(len(place.levels) > 1 for place in run.places)
-    columns = [("peaks", "left"), ("name", "left"), *((name, "right") for name in dtypes), ("memory", "right")]
+    columns = [("peaks", "left"), ("name", "left"), *((name, "right") for name in dtypes), ("bandwidth", "right")]
     columns += [("fastest cache", "right")] if cached else []
-    columns.append(("of", "right"))
+    columns.append(("memory", "right"))
     lines = []
     for place in run.places:
         cells = [f"{place.title}, {place.kind}", place.name]
@@ -245,6 +248,10 @@ def _mb(value: int) -> str:
 
 
 def _interval(found: Estimate) -> str:
+    return f"{100 * found.level:.0f} % interval {_ends(found)}, {found.samples} calls"
+
+
+def _ends(found: Estimate) -> str:
     if found.low is None or found.high is None:
-        return f"no interval from {found.samples}"
-    return f"{100 * found.level:.0f} % interval [{ns(found.low)}, {ns(found.high)}], {found.samples} calls"
+        return f"none from {found.samples}"
+    return f"[{ns(found.low)}, {ns(found.high)}]"

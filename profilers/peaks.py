@@ -20,8 +20,8 @@ from .roofline import Peaks, levels_of
 DTYPES = ("float32", "bfloat16", "float16", "float64", "int8")
 """What `mixbench roofline` measures; int8 is integers times integers, added up in int32."""
 _SIDES = (256, 512, 1024, 2048, 4096, 8192)
-_CHANNELS, _IMAGE = 256, 28
-"""The convolution: 3 x 3, as many channels out as in, one image; oneDNN's best are of such sizes."""
+_CHANNELS, _IMAGE, _IMAGES_ON_GPU = 256, 28, 64
+"""The convolution: 3 x 3, as many channels out as in; oneDNN's best are of such sizes. One image keeps a CPU busy."""
 _CPU_SIDE = 2048
 _SMALLEST = 2**18
 _TRY_NS, _LONG_NS, _CALL_LIMIT_S = 4e7, 2.5e8, 0.2
@@ -50,11 +50,11 @@ def measure_peaks(
                 rates[dtype] = contraction_rate(device, dtype)
             except (RuntimeError, AttributeError) as error:
                 missing[dtype] = f"torch has no kernel: {first_line(error)}"
-        bandwidths: list[tuple[int, float]] = []
+        bandwidths: list[tuple[int, float, float]] = []
         sizes = _working_sets(device) if levels else []
         for number, size in enumerate(sizes):
             progress(f"bandwidth of {size / 1e6:.3g} MB", (len(dtypes) + 3 * number / len(sizes)) / steps)
-            bandwidths.append((size, bandwidth(device, size)))
+            bandwidths.append((size, *bandwidth(device, size)))
     source = "measured here through torch, the best of several: matrix products, a convolution; copies, reductions, overwriting"
     return Peaks(rates, levels_of(bandwidths), source, missing, tuple(watch.warnings()))
 
@@ -78,7 +78,7 @@ def contraction_rate(device: Device, dtype: str) -> float:
             seconds = best_s(device, call)
         except RuntimeError:  # some dtypes have products only
             break
-        best = max(best, 2 * 9 * _CHANNELS**2 * _IMAGE**2 / seconds)
+        best = max(best, 2 * 9 * _images(device.kind) * _CHANNELS**2 * _IMAGE**2 / seconds)
     return best
 
 
@@ -96,26 +96,32 @@ def _convolutions(kind: str, dtype: str) -> Iterator[Callable[[], object]]:
     if dtype == "int8":
         return
     number = getattr(torch, dtype)
-    image = torch.randn(1, _CHANNELS, _IMAGE, _IMAGE, device=kind).to(number)
+    image = torch.randn(_images(kind), _CHANNELS, _IMAGE, _IMAGE, device=kind).to(number)
     weight = torch.randn(_CHANNELS, _CHANNELS, 3, 3, device=kind).to(number)
     for order in (torch.channels_last, torch.contiguous_format):
         x, w = image.contiguous(memory_format=order), weight.contiguous(memory_format=order)
         yield lambda x=x, w=w: F.conv2d(x, w, padding=1)  # type: ignore[misc]
 
 
-def bandwidth(device: Device, size: int) -> float:
-    """Bytes per second, read and written together, of the best way through a working set of so many bytes.
+def _images(kind: str) -> int:
+    return 1 if kind == "cpu" else _IMAGES_ON_GPU
 
-    Overwriting in place is usually that: what it writes need not be fetched first, as the target of a copy is.
+
+def bandwidth(device: Device, size: int) -> tuple[float, float]:
+    """Bytes per second of the best way through a working set of so many bytes: read and written together, and read.
+
+    Together overwriting in place is usually best: what it writes need not be fetched first, as the target of a copy is.
     """
     numbers = torch.ones(size // 4, dtype=torch.float32, device=device.kind)
     source, target = numbers.chunk(2)
-    ways: tuple[tuple[int, Callable[[], object]], ...] = (
-        (2, numbers.relu_),
-        (1, lambda: target.copy_(source)),
-        (1, numbers.amax),
+    whole, half = numbers.nbytes, source.nbytes
+    ways: tuple[tuple[int, int, Callable[[], object]], ...] = (
+        (2 * whole, whole, numbers.relu_),
+        (2 * half, half, lambda: target.copy_(source)),
+        (whole, whole, numbers.amax),
     )
-    return max(times * numbers.nbytes / best_s(device, call) for times, call in ways)
+    found = [(moved / seconds, read / seconds) for moved, read, call in ways if (seconds := best_s(device, call))]
+    return max(both for both, _ in found), max(read for _, read in found)
 
 
 def _working_sets(device: Device) -> list[int]:

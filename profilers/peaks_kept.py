@@ -82,7 +82,9 @@ def _read(file: Path, machine: Machine, tell: Callable[[str], None]) -> Peaks | 
 
 def _peaks(found: dict[str, Any]) -> Peaks:
     """Raises ValueError, TypeError or KeyError for anything that `_keep` has not written."""
-    levels = tuple(Level(_rate(item["bytes_per_s"]), item["up_to_bytes"]) for item in found["levels"])
+    levels = tuple(
+        Level(_rate(item["bytes_per_s"]), item["up_to_bytes"], _rate(item["read_bytes_per_s"])) for item in found["levels"]
+    )
     ends = [level.up_to_bytes for level in levels]
     if not levels or ends[-1] is not None or any(type(end) is not int for end in ends[:-1]):
         raise ValueError("no levels")

@@ -25,10 +25,16 @@ Bound = Literal["compute", "memory", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A rate at which bytes move, for what lies within ``up_to_bytes``; None for the last level, which is memory."""
+    """How fast bytes move within ``up_to_bytes``; None for the last level, which is memory.
+
+    Attributes:
+        bytes_per_s: read and written together, at best.
+        read_bytes_per_s: of reading alone, which on a CPU is slower than both at once; None where one figure is all there is.
+    """
 
     bytes_per_s: float
     up_to_bytes: int | None = None
+    read_bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +65,24 @@ class Roof:
         """The least time of contractions."""
         return flops / self.flops_per_s
 
-    def move_s(self, moved: float) -> float:
-        """The least time of so many bytes in one direction: a cacheful at the cache's rate, what is beyond at the next one's.
+    def move_s(self, read: float, written: float) -> float:
+        """The least time of so many bytes: what both directions take together, and no less than reading alone takes.
 
-        Convex, since the rates fall: many unlike calls take at least as long as the same number of average ones.
+        Of each direction a cacheful goes at the cache's rate, and what is beyond at the next level's. Convex, since the rates
+        fall: many unlike calls take at least as long as the same number of average ones.
         """
-        seconds, begin = 0.0, 0.0
-        for level in self.levels:
-            end = moved if level.up_to_bytes is None else min(moved, level.up_to_bytes)
-            seconds += max(0.0, end - begin) / level.bytes_per_s
-            begin = max(begin, end)
-        return seconds
+        together = [(level.up_to_bytes, level.bytes_per_s) for level in self.levels]
+        reading = [(level.up_to_bytes, level.read_bytes_per_s or level.bytes_per_s) for level in self.levels]
+        return max(_through(together, read) + _through(together, written), _through(reading, read))
+
+
+def _through(levels: Sequence[tuple[int | None, float]], moved: float) -> float:
+    seconds, begin = 0.0, 0.0
+    for end, rate in levels:
+        until = moved if end is None else min(moved, end)
+        seconds += max(0.0, until - begin) / rate
+        begin = max(begin, until)
+    return seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +153,7 @@ def floor(roof: Roof, flops: int, read_bytes: int, written_bytes: int, calls: in
     if calls < 1:
         return Floor()
     compute = roof.compute_s(flops)
-    memory = calls * (roof.move_s(read_bytes / calls) + roof.move_s(written_bytes / calls))
+    memory = calls * roof.move_s(read_bytes / calls, written_bytes / calls)
     return Floor(compute_s=compute) if compute >= memory else Floor(memory_s=memory)
 
 
@@ -149,18 +162,19 @@ def floor_of(roof: Roof, cost: Cost, calls: int) -> Floor:
     return floor(roof, cost.flops, cost.read_bytes, cost.written_bytes, calls)
 
 
-def levels_of(measured: Sequence[tuple[int, float]]) -> tuple[Level, ...]:
-    """Levels from bandwidths of growing working sets, (bytes, bytes per second) each.
+def levels_of(measured: Sequence[tuple[int, float, float]]) -> tuple[Level, ...]:
+    """Levels from growing working sets: (bytes, bytes per second read and written together, bytes per second read).
 
     Between two sizes the rate of the smaller holds, and a rate that a larger set reached is one that a smaller can reach too:
     both err on the side of a lower floor. Sizes that are equally fast within 2 % are one level.
     """
-    rates = [max(rate for _, rate in measured[index:]) for index in range(len(measured))]
     found: list[Level] = []
-    for index, rate in enumerate(rates):
+    for index in range(len(measured)):
+        rate, reading = (max(later[way] for later in measured[index:]) for way in (1, 2))
         end = measured[index + 1][0] if index + 1 < len(measured) else None
-        if found and rate > 0.98 * found[-1].bytes_per_s:
-            found[-1] = Level(found[-1].bytes_per_s, end)
+        last = found[-1] if found else None
+        if last and rate > 0.98 * last.bytes_per_s and reading > 0.98 * (last.read_bytes_per_s or 0):
+            found[-1] = Level(last.bytes_per_s, end, last.read_bytes_per_s)
         else:
-            found.append(Level(rate, end))
+            found.append(Level(rate, end, reading))
     return tuple(found)

@@ -45,7 +45,8 @@ def test_peaks_are_the_work_over_the_scripted_time() -> None:
     found = peaks.measure_peaks(Scripted(), ("float32", "int8"), lambda text, share: said.append(share))
     # The largest product that a CPU is given has sides of 2048; overwriting reads and writes each byte.
     assert found.flops_per_s == {"float32": pytest.approx(2 * 2048**3 / 1e-3), "int8": pytest.approx(2 * 2048**3 / 1e-3)}
-    assert found.levels == (Level(pytest.approx(2 * 2**19 / 1e-3)),)  # type: ignore[arg-type]
+    (level,) = found.levels
+    assert (level.bytes_per_s, level.read_bytes_per_s) == (pytest.approx(2 * 2**19 / 1e-3), pytest.approx(2**19 / 1e-3))
     assert said == sorted(said) and said[0] >= 0 and said[-1] < 1
 
 
@@ -95,7 +96,7 @@ class Measurer:
         self.asked.append((tuple(dtypes), levels))
         known = {name: 10.0 * len(self.asked) for name in dtypes if name != "float16"}
         missing = {name: "no kernel" for name in dtypes if name == "float16"}
-        return Peaks(known, (Level(5.0, 8), Level(1.0)) if levels else (), "a script", missing, ("busy",))
+        return Peaks(known, (Level(5.0, 8, 4.0), Level(1.0, None, 0.5)) if levels else (), "a script", missing, ("busy",))
 
 
 @pytest.fixture
@@ -135,6 +136,7 @@ def test_peaks_are_measured_once_and_only_what_is_missing_later(measurer: Measur
         (lambda text: text.replace("10.0", "Infinity"), "are damaged"),
         (lambda text: text.replace("10.0", "true"), "are damaged"),
         (lambda text: text.replace('"up_to_bytes": 8', '"up_to_bytes": null'), "are damaged"),
+        (lambda text: text.replace('"read_bytes_per_s": 4.0', '"read_bytes_per_s": null'), "are damaged"),
         (lambda text: text.replace('"schema": 1', '"schema": 2'), "another machine or version"),
         (lambda text: text.replace("a processor", "another"), "another machine or version"),
         (lambda text: text.replace('"threads": 1', '"threads": 2'), "another machine or version"),

@@ -149,12 +149,10 @@ def test_csv_has_a_line_for_each_model_place_or_operator(net: str) -> None:
     assert sum(int(line["flops"]) for line in operators if line["place"] == "l4") == FLOPS
 
 
-def test_listing_devices_needs_no_torch() -> None:
-    done = mixbench("--hardware", "list", "--json")
-    assert {"a100-sxm-80gb", "raspberry-pi-5"} <= {place["name"] for place in read(done)["places"]}
-    call = "main(['roofline', '--hardware', 'list'])"
-    code = f"import sys; from mixbench.cli.app import main; {call}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+def test_listed_devices_come_with_their_source() -> None:
+    places = {place["name"]: place for place in read(mixbench("--hardware", "list", "--json"))["places"]}
+    assert {"a100-sxm-80gb", "raspberry-pi-5"} <= set(places) and all(place["source"] for place in places.values())
+    assert "PJDOC-466751330-7215" in mixbench("--hardware", "list").stdout
 
 
 @pytest.mark.parametrize(

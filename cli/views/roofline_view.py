@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from ...profilers.roofline import Level
 from ...profilers.runs.roofline_run import ModelPoint, OperatorPoint, Place, RooflineRun
 from ...profilers.stats import Estimate
 from .roofline_lines import charts, rate
@@ -57,6 +58,7 @@ def rows(run: RooflineRun, by_op: bool) -> Iterator[Mapping[str, Any]]:
                 "dtype": dtype,
                 "flops_per_s": peak,
                 "memory_bytes_per_s": place.levels[-1].bytes_per_s,
+                "memory_read_bytes_per_s": _cell(place.levels[-1].read_bytes_per_s),
                 "fastest_bytes_per_s": place.levels[0].bytes_per_s,
                 "memory_bytes": place.memory_bytes,
                 "threads": _cell(place.threads),
@@ -199,10 +201,15 @@ def places(run: RooflineRun) -> Grid:
         cells += [
             rate(place.flops_per_s[name], units.get(name, "FLOP/s")) if name in place.flops_per_s else "n/a" for name in dtypes
         ]
-        cells.append(rate(place.levels[-1].bytes_per_s, "B/s"))
-        cells += [rate(place.levels[0].bytes_per_s, "B/s")] if cached else []
+        cells.append(_bandwidth(place.levels[-1]))
+        cells += [_bandwidth(place.levels[0])] if cached else []
         lines.append((*cells, f"{place.memory_bytes / 1e9:.4g} GB"))
     return Grid(tuple(columns), tuple(lines))
+
+
+def _bandwidth(level: Level) -> str:
+    reading = f", reading {rate(level.read_bytes_per_s, 'B/s')}" if level.read_bytes_per_s else ""
+    return f"{rate(level.bytes_per_s, 'B/s')}{reading}"
 
 
 def settings(run: RooflineRun) -> Iterator[str]:

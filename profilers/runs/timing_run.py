@@ -164,7 +164,7 @@ def achieved(timing: "Timing", flops: int, read_bytes: int, written_bytes: int, 
     if not timing.samples:
         raise CannotMeasure(f"there is no time of {timing.subject.name} yet", "let it run longer")
     seconds = timing.latency.value / 1e9
-    compute, memory = roof.compute_s(flops), roof.move_s(read_bytes) + roof.move_s(written_bytes)
+    compute, memory = roof.compute_s(flops), roof.move_s(read_bytes, written_bytes)
     moved = read_bytes + written_bytes
     return Achieved(
         flops=flops,

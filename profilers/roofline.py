@@ -111,7 +111,8 @@ class Peaks:
         if dtype not in self.flops_per_s:
             others = ", ".join(name for name in self.flops_per_s if name != "int8")
             why = self.missing.get(dtype, "not published")
-            raise BadInput(f"{device} has no peak for {dtype}: {why}", f"it has one for {others}: name one by --dtype")
+            hint = "name a device that has one" if dtype == "int8" else f"it has one for {others}: name one by --dtype"
+            raise BadInput(f"{device} has no peak for {dtype}: {why}", hint)
         return Roof(self.flops_per_s[dtype], self.levels, self.source)
 
     def also(self, later: "Peaks") -> "Peaks":

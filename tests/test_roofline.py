@@ -185,6 +185,9 @@ def test_operators_without_a_rule_are_told_and_dtypes_without_a_peak_refused() -
     assert (point.unfused_bound, point.intensity, point.fits) == ("none", None, None)
     with pytest.raises(BadInput, match="a machine has no peak for float16: no kernel"):
         model_point(Work("net", Workload(dtype="float16"), tree), HERE)
+    with pytest.raises(BadInput) as refusal:
+        model_point(Work("net.onnx", Workload(), tree, peak_dtype="int8"), HERE)
+    assert refusal.value.hint == "name a device that has one"
 
 
 def test_a_traced_time_stands_only_beside_the_calls_that_were_counted() -> None:

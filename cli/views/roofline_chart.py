@@ -4,7 +4,7 @@ import math
 from html import escape
 
 from ...profilers.runs.roofline_run import RooflineRun
-from .roofline_lines import Chart, Dot, charts, rate, ticks
+from .roofline_lines import Chart, Dot, charts, peak_rate, rate, ticks
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 380, 66, 18, 18, 44
 _COLOURS = 8
@@ -56,7 +56,7 @@ def _figure(one: Chart) -> str:
     for name, peak in one.ceilings:
         start = max(left, peak / one.slopes[0][1])
         parts.append(f'<line class="ceiling" x1="{x(start):.1f}" x2="{x(right):.1f}" y1="{y(peak):.1f}" y2="{y(peak):.1f}"/>')
-        said = f"{escape(name)} {rate(peak)}"
+        said = f"{escape(name)} {peak_rate(name, peak)}"
         parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{y(peak) - 5:.1f}" text-anchor="end">{said}</text>')
     parts += [_dot(dot, x(dot.intensity), y(dot.flops_per_s)) for dot in one.dots]
     parts += ["</svg><div>", *_keys(one), "</div></figure>"]

@@ -123,3 +123,8 @@ def rate(value: float, unit: str = "FLOP/s") -> str:
         if value >= size:
             return f"{value / size:.4g} {prefix}{unit}"
     return f"{value:.3g} {unit}"
+
+
+def peak_rate(dtype: str, value: float) -> str:
+    """A peak with its unit: integers are operated on, they are no floating point numbers."""
+    return rate(value, "OP/s" if dtype == "int8" else "FLOP/s")

@@ -5,7 +5,7 @@ from typing import Any
 from ...models.errors import BadInput
 from ...profilers.runs.roofline_run import RooflineRun
 from . import picture
-from .roofline_lines import Chart, charts, rate
+from .roofline_lines import Chart, charts, peak_rate, rate
 
 _POINTS = 60
 
@@ -37,7 +37,9 @@ def _plot(axes: Any, chart: Chart) -> None:
         )
     for name, peak in chart.ceilings:
         axes.hlines(peak, peak / chart.slopes[0][1], high, color="0.3", linewidth=1)
-        axes.annotate(f"{name} {rate(peak)}", (high, peak), (0, 3), textcoords="offset points", ha="right", fontsize=7)
+        axes.annotate(
+            f"{name} {peak_rate(name, peak)}", (high, peak), (0, 3), textcoords="offset points", ha="right", fontsize=7
+        )
     for dot in chart.dots:
         color = f"C{dot.index % 10}"
         if dot.kind == "operator":

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from .roofline_lines import Chart, Dot, rate, ticks
+from .roofline_lines import Chart, Dot, peak_rate, rate, ticks
 from .table import has_unicode
 
 _WIDTH, _HEIGHT = 66, 15
@@ -77,7 +77,7 @@ def _axis(chart: Chart) -> str:
 
 def _key(chart: Chart, rising: str, faint: str, spot: str) -> Iterator[str]:
     slopes = [f"{sign} {name} {rate(speed, 'B/s')}" for (name, speed), sign in zip(chart.slopes, (rising, faint), strict=False)]
-    yield f"{'':9}{'  '.join(f'{name} {rate(peak)}' for name, peak in chart.ceilings)}"
+    yield f"{'':9}{'  '.join(f'{name} {peak_rate(name, peak)}' for name, peak in chart.ceilings)}"
     yield f"{'':9}{'  '.join(slopes)}"
     signs = []
     for index, model in enumerate(chart.models):

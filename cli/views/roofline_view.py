@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ...profilers.roofline import Level
 from ...profilers.runs.roofline_run import ModelPoint, OperatorPoint, Place, RooflineRun
 from ...profilers.stats import Estimate
-from .roofline_lines import charts, rate
+from .roofline_lines import charts, peak_rate, rate
 from .roofline_plot import plot
 from .table import Grid, drawn, ns
 
@@ -101,6 +101,8 @@ def heading(run: RooflineRun, point: ModelPoint) -> str:
 def meaning(run: RooflineRun) -> str:
     """What the floors are, in a line."""
     said = "floor, unfused: every operator on its own; compulsory: weights, inputs and outputs moved once, and the peak"
+    if any(point.measured and point.mode == "train" for point in run.models):
+        said += "; the update is in the measured step, and in no floor"
     return f"{said}; {_NOT_A_TIME}" if any(place.kind == "modelled" for place in run.places) else said
 
 
@@ -197,10 +199,7 @@ def places(run: RooflineRun) -> Grid:
     lines = []
     for place in run.places:
         cells = [f"{place.title}, {place.kind}", place.name]
-        units = {"int8": "OP/s"}
-        cells += [
-            rate(place.flops_per_s[name], units.get(name, "FLOP/s")) if name in place.flops_per_s else "n/a" for name in dtypes
-        ]
+        cells += [peak_rate(name, place.flops_per_s[name]) if name in place.flops_per_s else "n/a" for name in dtypes]
         cells.append(_bandwidth(place.levels[-1]))
         cells += [_bandwidth(place.levels[0])] if cached else []
         lines.append((*cells, f"{place.memory_bytes / 1e9:.4g} GB"))

@@ -14,7 +14,7 @@ from .counter import count
 from .devices.base import Device
 from .machine import Machine, look
 from .peaks import DTYPES
-from .peaks import Progress as PeakProgress
+from .peaks import Progress as PeaksProgress
 from .peaks_kept import peaks_here
 from .runs.memory import memory_of
 from .runs.roofline_run import Place, RooflineRun, Work, measured_place, model_point
@@ -73,7 +73,7 @@ def work_of(name: str, workload: Workload, count: Count, runtime: str = "torch",
 def measure_here(
     device: Device,
     again: bool = False,
-    progress: PeakProgress = lambda text, share: None,
+    progress: PeaksProgress = lambda text, share: None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Here:
     """The peaks of a device of this machine, kept ones if there are, with torch's threads as they are set."""

@@ -99,19 +99,21 @@ def time(
     makers = [
         onnx_maker(spec, found, settings) if isinstance(spec, Path) else torch_maker(spec, found, settings) for spec in specs
     ]
-    with _progress() as progress:
-        run = time_models(
-            makers, workload, batches, found, settings, progress, lambda text: typer.echo(f"note: {text}", err=True)
-        )
+    with _progress() as (progress, update):
+        run = time_models(makers, workload, batches, found, settings, progress, _tell, update)
     tables, rows = (lambda: timing_view.tables(run)), (lambda: timing_view.rows(run))
     emit.emit(run, how, output, tables, rows, lambda kind: timing_view.draw(run, kind), keeping)
     if run.partial:
         raise typer.Exit(130)
 
 
+def _tell(text: str) -> None:
+    typer.echo(f"note: {text}", err=True)
+
+
 @contextmanager
-def _progress() -> "Iterator[Callable[[str], Progress]]":
-    """A bar with the running medians, on a terminal."""
+def _progress() -> "Iterator[tuple[Callable[[str], Progress], Callable[[str, float], None]]]":
+    """A bar with the running medians, on a terminal; and the bar itself, for what else takes long."""
     from ..console import bar
     from ..views.table import ns
 
@@ -125,4 +127,4 @@ def _progress() -> "Iterator[Callable[[str], Progress]]":
             update(f"{label}warming up", 0.0)
             return show
 
-        yield start
+        yield start, update

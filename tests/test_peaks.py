@@ -55,11 +55,11 @@ def test_a_dtype_without_a_kernel_is_missing_with_its_reason(monkeypatch: pytest
     def refuse(*arguments: object, **named: object) -> None:
         raise RuntimeError("not implemented for 'Half'\nand more")
 
-    monkeypatch.setattr(peaks.torch, "mm", refuse)
+    monkeypatch.setattr(torch, "mm", refuse)
     found = peaks.measure_peaks(Scripted(run=True), ("float16",), levels=False)
     assert (found.flops_per_s, found.levels) == ({}, ())
     assert found.missing == {"float16": "torch has no kernel: RuntimeError: not implemented for 'Half'"}
-    monkeypatch.delattr(peaks.torch, "_int_mm")
+    monkeypatch.delattr(torch, "_int_mm")
     assert list(peaks.measure_peaks(Scripted(run=True), ("int8",), levels=False).missing) == ["int8"]
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from mixbench.cli.commands import roofline
+
 pytestmark = pytest.mark.alone
 
 SCRIPT = Path(sys.executable).with_name("mixbench")
@@ -173,3 +175,7 @@ def test_what_can_not_be_is_refused_with_a_hint(net: str, words: tuple[str, ...]
     done = mixbench(f"{net}:vector", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr and "hint: " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_devices_are_completed_with_what_they_are() -> None:
+    assert roofline._complete_hardware("h100-p") == [("h100-pcie", "NVIDIA H100 PCIe, 80 GB")]

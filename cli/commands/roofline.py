@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 _LIST = "list"
 
 
+def _complete_hardware(incomplete: str) -> list[tuple[str, str]]:
+    """Published devices that begin like this, with what each one is."""
+    from ...profilers.peaks_published import known
+
+    return [(name, device.title) for name, device in known().items() if name.startswith(incomplete)]
+
+
 def roofline(
     models: Annotated[
         list[str] | None,
@@ -74,6 +81,7 @@ def roofline(
             metavar="NAME",
             help="Model a device by its maker's peaks instead; may be repeated; `list` names them.",
             rich_help_panel=options.MEASUREMENT,
+            autocompletion=_complete_hardware,
         ),
     ] = None,
     hardware_file: Annotated[

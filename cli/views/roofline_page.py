@@ -28,5 +28,6 @@ def _parts(run: RooflineRun, by_op: bool) -> Iterator[str]:
             yield from paragraphs([roofline_view.TRACED], "faint")
     yield from table(roofline_view.places(run))
     yield from paragraphs(roofline_view.settings(run), "faint")
-    yield from paragraphs([f"note: {note}" for point in run.models for note in point.notes], "warn")
+    notes = dict.fromkeys(note for point in run.models for note in point.notes)
+    yield from paragraphs([f"note: {note}" for note in notes], "warn")
     yield from paragraphs([f"warning: {warning}" for warning in run.warnings], "warn")

@@ -252,6 +252,22 @@ def test_the_chart_is_one_self_contained_element(run: RooflineRun) -> None:
     assert "<b>" not in roofline_chart.chart(run_of(named)) and "&lt;b&gt;&amp;" in roofline_chart.chart(run_of(named))
 
 
+def test_csv_has_a_line_for_each_model_and_place_or_operator(run: RooflineRun) -> None:
+    (line,) = roofline_view.rows(run, by_op=False)
+    assert (line["model"], line["place"], line["kind"], line["latency_ns"], line["low_ns"]) == (
+        "net",
+        "here",
+        "measured",
+        4e9,
+        3e9,
+    )
+    lines = list(roofline_view.rows(run, by_op=True))
+    assert sum(item["flops"] for item in lines) == line["flops"] == 1024
+    assert len({tuple(item) for item in lines}) == 1, "all have the same columns"
+    untimed = replace(run, models=(replace(run.models[0], measured=None),))
+    assert next(iter(roofline_view.rows(untimed, by_op=False)))["unfused_share"] == ""
+
+
 def test_peaks_alone_are_drawn_with_all_their_ceilings() -> None:
     place = replace(HERE, flops_per_s={"float32": 1e3, "float16": 2e3, "float64": 5e2})
     (chart,) = charts(RooflineRun((place,), (), None, ()))

@@ -115,6 +115,14 @@ class Peaks:
             raise BadInput(f"{device} has no peak for {dtype}: {why}", hint)
         return Roof(self.flops_per_s[dtype], self.levels, self.source)
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against these peaks, for every figure that rests on them."""
+        return tuple(
+            f"while the peaks were measured, which are kept until `mixbench roofline --measure-again`: {text}"
+            for text in self.warnings
+        )
+
     def also(self, later: "Peaks") -> "Peaks":
         """With what was measured later, which replaces what was known."""
         return Peaks(

@@ -80,7 +80,7 @@ def measure_here(
     peaks = peaks_here(device, DTYPES, again, progress, tell)
     machine = look(device.describe(), device.clock, versions("mixbench", "torch", "onnxruntime"))
     place = measured_place(machine.device, peaks, _memory(device, machine), machine.threads)
-    return Here(place, machine, tuple(f"while the peaks were measured: {text}" for text in peaks.warnings))
+    return Here(place, machine, peaks.doubts)
 
 
 def _memory(device: Device, machine: Machine) -> int:

@@ -99,6 +99,7 @@ def time_models(
     compared: list[Comparison] = []
     measurements: list[Measurement] = []
     roof: Roof | None = None
+    doubts: tuple[str, ...] = ()
     for group, batch in enumerate(batches):
         subjects = _told_apart([make(replace(workload, batch=batch)) for make in makers])
         label = f"batch {batch}, " if len(batches) > 1 else ""
@@ -109,7 +110,8 @@ def time_models(
         compared += comparisons(found, group)
         if settings.roofline and roof is None and not found.partial:
             peaks = peaks_here(device, [workload.dtype], progress=peaks_progress, tell=tell)
-            roof = peaks.roof(workload.dtype) if workload.dtype in peaks.flops_per_s else None
+            if workload.dtype in peaks.flops_per_s:
+                roof, doubts = peaks.roof(workload.dtype), peaks.doubts
         for timing in found.timings:
             memory, reached = (None, None) if found.partial else (_memory(timing, device), _achieved(timing, roof))
             models.append(timed_model(timing, group, memory, reached))
@@ -122,7 +124,9 @@ def time_models(
         overhead_ns=measurements[0].overhead_ns,
         before=measurements[0].before,
         after=measurements[-1].after,
-        warnings=tuple(dict.fromkeys([*(word for found in measurements for word in found.warnings), *_doubts(models)])),
+        warnings=tuple(
+            dict.fromkeys([*(word for found in measurements for word in found.warnings), *doubts, *_doubts(models)])
+        ),
         partial=any(found.partial for found in measurements),
     )
 

@@ -118,6 +118,7 @@ def test_peaks_are_measured_once_and_only_what_is_missing_later(measurer: Measur
     both = peaks_kept.peaks_here(Cpu(), ["float32", "float16", "float64"])
     assert both.flops_per_s == {"float32": 10.0, "float64": 20.0}
     assert (both.levels, both.missing, both.warnings) == (first.levels, {"float16": "no kernel"}, ("busy",))
+    assert both.doubts == ("while the peaks were measured, which are kept until `mixbench roofline --measure-again`: busy",)
     assert peaks_kept.peaks_here(Cpu(), ["float16"]) == both  # that there is no kernel is known
     assert measurer.asked == [(("float32",), True), (("float16", "float64"), False)]
     again = peaks_kept.peaks_here(Cpu(), ["float32"], again=True)

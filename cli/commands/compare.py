@@ -183,6 +183,8 @@ def _resolve(models: "Sequence[str]", kwarg: list[str] | None) -> "list[tuple[st
         for word in [given] if given.endswith(".onnx") else models_named(given):
             spec = Path(word) if word.endswith(".onnx") else resolve(word, settings)
             name = word if isinstance(spec, Path) else spec.name
+            if isinstance(spec, Path) and not spec.is_file():
+                raise BadInput(f"there is no file {word!r}", "check the path; it is relative to the folder you are in")
             if word == given or name not in (known for known, _ in found):
                 found.append((name, spec))
     if len(found) < 2:

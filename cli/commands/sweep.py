@@ -99,7 +99,7 @@ def sweep(
         if absent := [axis for axis in LETTERS if f"{{{axis}}}" in word and axis not in values]:
             raise BadInput(f"--kwarg {word!r} takes the size of --{absent[0]}, which is not there", f"add --{absent[0]}")
     if model.endswith(".onnx"):
-        raise BadInput(f"{model!r} is an ONNX file, whose sizes are its own", "name the PyTorch model")
+        raise BadInput(f"{model!r} is an ONNX file, and sizes are swept of PyTorch models", "name the model it is of")
 
     def spec(sizes: "Mapping[Axis, int]") -> "ModelSpec":
         words = list(kwarg or [])
@@ -113,7 +113,8 @@ def sweep(
         from ...profilers.cost_sweep import Asked
         from ...profilers.cost_sweep import sweep as engine
 
-    asked = Asked(spec, values, templates, dtype, "train" if train else "eval", reparameterised)
+    follows = any(f"{{{axis}}}" in word for word in kwarg or [] for axis in LETTERS)
+    asked = Asked(spec, values, templates, dtype, "train" if train else "eval", reparameterised, follows)
     with bar("counting") as update:
         run = engine(asked, update)
     tables, rows = (lambda: sweep_view.tables(run)), (lambda: sweep_view.rows(run))

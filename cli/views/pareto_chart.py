@@ -150,7 +150,7 @@ def draw(run: CompareRun, kind: str) -> bytes:
             if log:
                 axis.set_minor_formatter(lambda value, _: "")
             getattr(axes, f"set_{name}label")(metric.label)
-        axes.margins(0.12)
+        axes.margins(0.22, 0.12)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
         if found.unplaced:

@@ -70,6 +70,9 @@ def sentences(run: SweepRun, axis: Axis) -> Iterator[str]:
 def warnings(run: SweepRun) -> Iterator[str]:
     """Sizes that are not there, and what was noted."""
     yield from (f"refused: {NAMES[item.axis]} {item.size:,}: {item.why}" for item in run.refused)
+    if run.refused and not run.rebuilt:
+        axis = run.refused[0].axis
+        yield f"if a setting fixes the size, --kwarg NAME={{{axis}}} builds the model anew for each"
     if missed := max(point.uncounted_calls for point in run.points):
         yield f"uncounted: up to {missed:,} calls of operators without a rule; `mixbench flops` names them"
     yield from (f"note: {note}" for note in run.notes)

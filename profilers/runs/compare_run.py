@@ -205,7 +205,7 @@ def metric(name: str, option: str) -> Metric:
     import difflib
 
     known = {word: name for name, item in METRICS.items() for word in (name, item.label.lower())}
-    near = difflib.get_close_matches(name.lower(), list(known), n=2, cutoff=0.4)
+    near = difflib.get_close_matches(name.lower(), list(known), n=2, cutoff=0.55)
     said = " or ".join(dict.fromkeys(known[word] for word in near))
     hint = f"did you mean {said}?" if near else f"one of {', '.join(METRICS)}"
     raise BadInput(f"no metric named {name!r} for {option}", hint)

@@ -80,11 +80,12 @@ def _(record: CompareRun) -> tuple[Figure, ...]:
 
 @metrics_of.register
 def _(record: SweepRun) -> tuple[Figure, ...]:
+    # Two axes share the point from which both start: by its workload it is one.
+    totals = {"-".join((*point.inputs, record.dtype, record.mode)): point.totals for point in record.points}
     return tuple(
-        Figure(record.model, "-".join((*point.inputs, record.dtype, record.mode)), name, value, unit, "counted", "lower")
-        for point in record.points
+        Figure(record.model, workload, name, getattr(found, name), unit, "counted", "lower")
+        for workload, found in totals.items()
         for name, unit in _TOTALS
-        for value in (getattr(point.totals, name),)
     )
 
 

@@ -99,6 +99,7 @@ class SweepRun:
     Attributes:
         inputs: with letters for the sides that are swept: B, R and S.
         held: sizes of the axes while another is swept.
+        rebuilt: whether settings followed the sizes.
     """
 
     model: str
@@ -106,6 +107,7 @@ class SweepRun:
     dtype: str
     mode: str
     held: dict[Axis, int]
+    rebuilt: bool
     points: tuple[SweepPoint, ...]
     growth: tuple[Growth, ...]
     refused: tuple[Refused, ...]

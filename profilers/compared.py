@@ -68,7 +68,7 @@ class _Module:
 
     @property
     def part(self) -> Part:
-        return sum((_part(item, calls=False) for item in self.operators), Part(self.calls, self.params, 0, 0, 0, 0))
+        return sum((_part(item, calls=False) for item in self.operators), Part(self.calls, self.params, 0, 0, 0, 0, 0))
 
 
 def by_module(first: Counted, second: Counted, depth: int | None = None) -> Differences:
@@ -102,7 +102,7 @@ def by_module(first: Counted, second: Counted, depth: int | None = None) -> Diff
             if own.parent is not None and own.parent not in sides[1 - place]:
                 continue  # part of what stands for it already
             inside = [module for key, module in sides[place].items() if key == name or key.startswith(f"{name}.")]
-            whole = sum((module.part for module in inside), NOTHING)
+            whole = replace(sum((module.part for module in inside), NOTHING), calls=own.calls)
             where: FoundIn = "second" if place else "first"
             items.append(Difference(name, own.kind, where, *((NOTHING, whole) if place else (whole, NOTHING))))
     return Differences("module", "full name", _sorted(items), same)
@@ -170,7 +170,9 @@ def _merged(operators: Iterable[OperatorCost], family: bool) -> Mapping[str, tup
 
 def _part(item: OperatorCost, calls: bool = True) -> Part:
     cost: Cost = item.cost
-    return Part(item.calls if calls else 0, 0, cost.macs, cost.fft_flops, cost.elementwise_flops, cost.activations)
+    return Part(
+        item.calls if calls else 0, 0, cost.macs, cost.fft_flops, cost.elementwise_flops, cost.activations, cost.moved_bytes
+    )
 
 
 def _sorted(items: Iterable[Difference]) -> tuple[Difference, ...]:

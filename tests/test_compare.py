@@ -24,7 +24,7 @@ from mixbench.models.errors import BadInput
 from mixbench.models.lookup import resolve
 from mixbench.models.spec import TensorSpec, Workload
 from mixbench.profilers.compared import Counted, by_module, by_operator, count_one, told_apart
-from mixbench.profilers.runs.compare_run import METRICS, Accuracy, CompareRun, front_of
+from mixbench.profilers.runs.compare_run import METRICS, Accuracy, CompareRun, check_front, front_of
 
 SCRIPT = Path(sys.executable).with_name("mixbench")
 NET = """
@@ -91,16 +91,18 @@ def pair(folder: Path) -> tuple[Counted, Counted]:
 def test_modules_differ_by_what_was_derived_by_hand(pair: tuple[Counted, Counted]) -> None:
     found = by_module(*pair)
     by_name = {item.name: item for item in found.items}
-    # A Linear of n inputs and m outputs: n m MACs, n m + m parameters, m elementwise FLOPs for its bias, m activations.
+    # A Linear of n inputs and m outputs: n m MACs, n m + m parameters, m elementwise FLOPs for its bias, m activations; it
+    # reads n + n m + m numbers of four bytes and writes m. A ReLU reads and writes as many as it computes.
     assert {name: item.more for name, item in by_name.items()} == {
-        "layers.1": (8 * 16, 8 * 16 + 16, 0, 16, 16),
-        "head": (16 * 4, 16 * 4, 0, 0, 0),
-        "extra": (4 * 4, 4 * 4 + 4, 0, 4 + 4, 4),
-        "": (0, 0, 0, 16, 0),  # the ReLU behind layers.1, which forward() calls itself
+        "layers.1": (8 * 16, 8 * 16 + 16, 0, 16, 16, 4 * (8 * 16 + 16 + 16)),
+        "head": (16 * 4, 16 * 4, 0, 0, 0, 4 * (16 + 16 * 4)),
+        "extra": (4 * 4, 4 * 4 + 4, 0, 4 + 4, 4, 4 * (4 + 4 * 4 + 4 + 4 + 4 + 4)),
+        "": (0, 0, 0, 16, 0, 4 * (16 + 16)),  # the ReLU behind layers.1, which forward() calls itself
     }
     assert [item.name for item in found.items] == ["layers.1", "head", "extra", ""], "the largest difference first"
     assert by_name["extra"].found_in == "second"
     assert by_name["extra"].kind == "Sequential"
+    assert by_name["extra"].second.calls == 1
     assert "extra.0" not in by_name, "what is inside is in the line of the whole"
     assert by_name["head"].found_in == "both"
     assert found.same == 2, "layers and layers.0"
@@ -108,9 +110,9 @@ def test_modules_differ_by_what_was_derived_by_hand(pair: tuple[Counted, Counted
 
 def test_operators_differ_by_what_was_derived_by_hand(pair: tuple[Counted, Counted]) -> None:
     found = {item.name: item for item in by_operator(*pair).items}
-    assert found["aten::addmm"].more == (8 * 16 + 16 * 4 + 4 * 4, 0, 0, 16 + 4, 16 + 4)
+    assert found["aten::addmm"].more[:5] == (8 * 16 + 16 * 4 + 4 * 4, 0, 0, 16 + 4, 16 + 4)
     assert (found["aten::addmm"].first.calls, found["aten::addmm"].second.calls) == (3, 4)
-    assert found["aten::relu"].more == (0, 0, 0, 16 + 4, 0)
+    assert found["aten::relu"].more == (0, 0, 0, 16 + 4, 0, 4 * 2 * (16 + 4))
     inner = {item.name: item.more[0] for item in by_module(*pair).items[0].operators}
     assert inner["aten::addmm"] == 8 * 16, "operators within a module too"
 
@@ -120,7 +122,7 @@ def test_operators_differ_by_what_was_derived_by_hand(pair: tuple[Counted, Count
 def test_all_differences_together_are_the_models_difference(first: str, second: str, depth: int | None) -> None:
     found = [count_one(resolve(name), Workload((TensorSpec((1, 3, 64, 64)),))) for name in (first, second)]
     items = by_module(found[0], found[1], depth).items
-    for place, name in enumerate(("macs", "params", "fft_flops", "elementwise_flops", "activations")):
+    for place, name in enumerate(("macs", "params", "fft_flops", "elementwise_flops", "activations", "moved_bytes")):
         a, b = (getattr(item.compared.counted.totals, name) for item in found)
         assert sum(item.more[place] for item in items) == b - a, name
     deepest = max(item.name.count(".") + 1 if item.name else 0 for item in items)
@@ -212,6 +214,10 @@ def test_models_without_a_figure_are_named_with_the_reason(pair: tuple[Counted, 
     ]
     with pytest.raises(BadInput, match="no model has macs and top1 both"):
         front_of([pair[0].compared], "macs", "top1")
+    with pytest.raises(BadInput, match="no model has top1") as caught:
+        check_front([pair[0].compared], "latency", "top1")
+    assert "none is known of a model of your own" in caught.value.hint
+    check_front([pair[0].compared, *known], "latency", "top1")
 
 
 def test_wildcards_mean_what_they_mean_to_the_gate() -> None:
@@ -271,7 +277,8 @@ def test_copies_are_told_apart(pair: tuple[Counted, Counted]) -> None:
 
 
 def test_every_metric_has_a_name_that_can_be_typed() -> None:
-    assert {"params", "macs", "flops", "activations", "latency", "top1", "file_bytes"} <= set(METRICS)
+    named = {"params", "macs", "flops", "bytes", "peak_memory", "activations", "latency", "top1", "file_bytes"}
+    assert named <= set(METRICS)
     assert all(name.replace("_", "a").isalnum() for name in METRICS)
 
 

@@ -18,7 +18,7 @@ from mixbench.models.spec import Workload
 from mixbench.profilers.axes import Axis, Template
 from mixbench.profilers.cost_sweep import Asked, sweep
 from mixbench.profilers.runs.metrics import metrics_of
-from mixbench.profilers.runs.sweep_run import Growth, SweepRun, Term, formula
+from mixbench.profilers.runs.sweep_run import Growth, SweepRun, Term, formula, value
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = Path(sys.executable).with_name("mixbench")
@@ -92,6 +92,15 @@ def test_attention_comes_to_the_square_of_the_sequence(nets: str) -> None:
     assert formula(found) == "16 S^2 + 192 S"
     assert found.slopes[0].exponent < 1.7
     assert found.slopes[-1].exponent == pytest.approx(2, abs=0.001)
+
+
+def test_intensity_is_all_flops_over_all_bytes_and_rises_with_the_batch(nets: str) -> None:
+    run = swept(f"{nets}:linear", "batch", 1, 2, 4)
+    # Of n rows 2 x 32 n FLOPs and 4 n for the bias; 8 n + 36 + 4 n numbers of four bytes are read and written.
+    assert [value(point, "intensity") for point in run.points] == [68 * n / (4 * (12 * n + 36)) for n in (1, 2, 4)]
+    assert formula(grown(run, "bytes")) == "48 B + 144"
+    assert formula(grown(run, "peak_memory")) == "16 B"
+    assert "exactly" not in grown(run, "intensity").sentence
 
 
 def test_a_convolution_grows_with_the_square_of_the_side(nets: str) -> None:
@@ -217,9 +226,10 @@ def test_the_table_tells_sizes_costs_and_growth(nets: str, tmp_path: Path) -> No
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     row = next(line.split() for line in lines if line.startswith(" 32"))
-    assert row[:3] == ["32", "192", f"{16 * 32**2 + 192 * 32:,}"]
+    assert row[:2] == ["32", f"{16 * 32**2 + 192 * 32:,}"]
+    assert "parameters: 192 at every size" in lines
     growth = next(line for line in lines if line.startswith("MACs = "))
-    assert growth.startswith("MACs = 16 S^2 + 192 S, exactly, from 16 up; ~ S^1.")
+    assert growth.startswith("MACs = 16 S^2 + 192 S, exactly at the 4 sizes from 16 up; ~ S^1.")
     # Doubling S from 64 multiplies the cost by 2 (192 + 32 x 64) / (192 + 16 x 64).
     assert growth.endswith(f"between 16 and 128, slope {math.log2(2 * 2240 / 1216):.2f} at the end, coming to S^2")
     assert all(line == line.rstrip() for line in lines)

@@ -88,14 +88,14 @@ def test_the_sentence_says_the_exact_form_first_and_where_it_leads() -> None:
     assert formula(found) == "262,144 S^2 + 6,607,077,376 S"
     assert (found.exact_from, found.exact_points) == (1024, 8)
     assert found.sentence == (
-        "MACs = 262,144 S^2 + 6,607,077,376 S, exactly, from 1,024 up; "
+        "MACs = 262,144 S^2 + 6,607,077,376 S, exactly at the 8 sizes from 1,024 up; "
         "~ S^1.36 between 1,024 and 131,072, slope 1.78 at the end, coming to S^2"
     )
 
 
 def test_the_sentence_of_a_line_a_constant_and_no_polynomial() -> None:
-    assert grow("batch", "macs", [(n, 7 * n) for n in (1, 2, 4, 8)]).sentence == "MACs = 7 B, exactly, from 1 up"
-    assert grow("batch", "params", [(n, 12) for n in (1, 2, 4)]).sentence == "parameters do not depend on it"
+    assert grow("batch", "macs", [(n, 7 * n) for n in (1, 2, 4, 8)]).sentence == "MACs = 7 B, exactly at the 4 sizes from 1 up"
+    assert grow("batch", "params", [(n, 12) for n in (1, 2, 4)]).sentence == "parameters: 12 at every size"
     ceilings = [(side, 5 * math.ceil(side / 32) ** 2) for side in (100, 130, 170, 200, 260)]
     found = grow("resolution", "macs", ceilings)
     assert found.terms == ()

@@ -112,7 +112,7 @@ def compare(
     from ...models.errors import BadInput
     from ...models.spec import Workload
     from ...profilers.machine import pin
-    from ...profilers.runs.compare_run import CompareRun, front_of
+    from ...profilers.runs.compare_run import CompareRun, check_front, front_of
     from ..console import bar, quick_imports
     from ..keeping import begin
     from ..views import compare_page, compare_view, emit, pareto_chart
@@ -149,6 +149,8 @@ def compare(
         differences.append(compared.by_module(found[0], found[1], depth))
     if by_op:
         differences.append(compared.by_operator(found[0], found[1]))
+    if axes:
+        check_front([item.compared for item in found], *axes)
     time = _time([spec for _, spec in specs], workload, device, threads, seconds, reparameterised) if timed else None
     weighed = tuple(compared.with_latencies([item.compared for item in found], time))
     run = CompareRun(weighed, tuple(differences), front_of(weighed, *axes) if axes else None, time)

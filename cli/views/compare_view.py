@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _ABREAST = 4
 """Models side by side that a screen has room for; more become rows."""
-_ALWAYS = ("params", "macs", "flops", "elementwise_flops", "activations")
-_COSTS = ("MACs", "parameters", "FFT FLOPs", "elementwise FLOPs", "activations")
+_ALWAYS = ("params", "macs", "flops", "elementwise_flops", "activations", "bytes", "compulsory_bytes", "peak_memory")
+_COSTS = ("MACs", "parameters", "FFT FLOPs", "elementwise FLOPs", "activations", "bytes")
 """The names of `Part.costs`, in order."""
 
 
@@ -225,7 +225,7 @@ def rows(run: CompareRun) -> Iterator[Mapping[str, Any]]:
 def _lines(by: str, inside: str, part: Difference, first: str, second: str) -> Iterator[Mapping[str, Any]]:
     line: dict[str, Any] = {"first": first, "second": second, "by": by, "inside": inside, "name": part.name, "kind": part.kind}
     line["found_in"] = part.found_in
-    names = ("macs", "params", "fft_flops", "elementwise_flops", "activations")
+    names = ("macs", "params", "fft_flops", "elementwise_flops", "activations", "bytes")
     for name, a, b in zip(names, part.first.costs, part.second.costs, strict=True):
         line |= {f"{name}_first": a, f"{name}_second": b, f"{name}_more": b - a}
     yield line

@@ -19,13 +19,13 @@ def page(run: SweepRun) -> str:
 def charts(run: SweepRun, axis: Axis) -> Iterator[str]:
     """A figure for each panel, both of its axes logarithmic."""
     colours = {name: place for place, name in enumerate(METRICS)}
-    for title, names in sweep_view.PANELS.items():
+    for title, (unit, names) in sweep_view.PANELS.items():
         lines = []
         for name in names:
             known = tuple((p.size, cost) for p in run.along(axis) if (cost := value(p, name)))
             if known:
                 lines.append(Line(METRICS[name][0], "measured", colours[name] % line_chart.COLOURS, known))
-        yield line_chart.line_chart(title, lines, METRICS[names[0]][1] or "count", log=True, over=sweep_view.NAMES[axis])
+        yield line_chart.line_chart(title, lines, unit, log=True, over=sweep_view.NAMES[axis])
 
 
 def _parts(run: SweepRun) -> Iterator[str]:

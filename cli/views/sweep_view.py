@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 NAMES: Mapping[Axis, str] = {"batch": "batch", "resolution": "resolution", "seq": "sequence length"}
-PANELS: Mapping[str, tuple[str, ...]] = {
-    "arithmetic": ("macs", "elementwise_flops"),
-    "memory": ("activations", "params"),
+PANELS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "arithmetic": ("MACs, FLOPs", ("macs", "elementwise_flops")),
+    "memory": ("bytes", ("bytes", "compulsory_bytes", "peak_memory")),
+    "intensity": ("FLOPs a byte", ("intensity",)),
 }
-"""What is drawn together: metrics of one unit."""
-_SIGNS = {"macs": "M", "elementwise_flops": "e", "activations": "a"}
+"""What is drawn together: the unit and the metrics of each panel."""
+_NOTES = 3
+_SIGNS = {"macs": "M", "elementwise_flops": "e", "bytes": "b", "peak_memory": "p"}
 
 
 def tables(run: SweepRun) -> Iterator["RenderableType"]:
@@ -51,9 +53,9 @@ def heading(run: SweepRun, axis: Axis) -> str:
 
 
 def points(run: SweepRun, axis: Axis) -> Grid:
-    """A row for each size."""
+    """A row for each size; what is the same at every size is left to the sentences, unless nothing else is there."""
     found = run.along(axis)
-    names = [name for name in METRICS if any(value(point, name) for point in found)]
+    names = [name for name in METRICS if len({value(point, name) for point in found}) > 1 or name == "macs"]
     columns = ((LETTERS[axis], "right"), *((METRICS[name][0], "right") for name in names))
     return Grid(columns, tuple(_row(point, names) for point in found))
 
@@ -75,7 +77,9 @@ def warnings(run: SweepRun) -> Iterator[str]:
         yield f"if a setting fixes the size, --kwarg NAME={{{axis}}} builds the model anew for each"
     if missed := max(point.uncounted_calls for point in run.points):
         yield f"uncounted: up to {missed:,} calls of operators without a rule; `mixbench flops` names them"
-    yield from (f"note: {note}" for note in run.notes)
+    yield from (f"note: {note}" for note in run.notes[:_NOTES])
+    if len(run.notes) > _NOTES:
+        yield f"note: {len(run.notes) - _NOTES} more such notes are in --json"
 
 
 def _plot(run: SweepRun, axis: Axis) -> Iterator[str]:
@@ -85,16 +89,24 @@ def _plot(run: SweepRun, axis: Axis) -> Iterator[str]:
     for name, sign in _SIGNS.items():
         known = [(point.size, cost) for point in found if (cost := value(point, name))]
         marks += [Mark(size, cost / known[0][1], sign) for size, cost in known]
-    words = ", ".join(f"{sign} {METRICS[name][0]}" for name, sign in _SIGNS.items() if any(m.sign == sign for m in marks))
+    words = "; ".join(f"{sign} {METRICS[name][0]}" for name, sign in _SIGNS.items() if any(m.sign == sign for m in marks))
     x = Scale(NAMES[axis], lambda size: f"{size:,.0f}", log=True)
-    yield from sketch(marks, x, Scale(f"times the first: {words}", lambda times: f"x{times:.3g}", log=True))
+    yield from sketch(marks, x, Scale(f"times the first ({words})", lambda times: f"x{short(times, '')}", log=True))
 
 
 def rows(run: SweepRun) -> Iterator[Mapping[str, Any]]:
     """A line for each point."""
     for point in run.points:
         head = {"model": run.model, "axis": point.axis, "size": point.size, "inputs": "; ".join(point.inputs)}
-        yield head | asdict(point.totals) | {"uncounted_calls": point.uncounted_calls}
+        yield (
+            head
+            | asdict(point.totals)
+            | {
+                "peak_activation_bytes": point.peak_activation_bytes,
+                "flops_a_byte": value(point, "intensity") or "",
+                "uncounted_calls": point.uncounted_calls,
+            }
+        )
 
 
 def draw(run: SweepRun, kind: str) -> bytes:
@@ -105,9 +117,9 @@ def draw(run: SweepRun, kind: str) -> bytes:
         kind, width=4.5 * len(PANELS), height=3.4 * len(run.axes), nrows=len(run.axes), ncols=len(PANELS), squeeze=False
     ) as (figure, grid, result):
         for line, axis in zip(grid, run.axes, strict=True):
-            for axes, (title, names) in zip(line, PANELS.items(), strict=True):
+            for axes, (title, (unit, names)) in zip(line, PANELS.items(), strict=True):
                 _panel(axes, run, axis, names)
-                axes.set_title(title, fontsize=9)
+                axes.set_title(f"{title}: {unit}", fontsize=9)
         figure.suptitle(f"{run.model}  {subject(run)}", fontsize=9)
     return result.getvalue()
 
@@ -122,7 +134,7 @@ def _panel(axes: Any, run: SweepRun, axis: Axis, names: tuple[str, ...]) -> None
             axes.plot(*zip(*known, strict=True), "o-", markersize=3, label=METRICS[name][0] + slope)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.xaxis.set_major_formatter(lambda size, _: f"{size:,.0f}")
+    axes.xaxis.set_major_formatter(lambda size, _: f"{size / 1024:g}k" if size >= 8192 else f"{size:,.0f}")
     axes.yaxis.set_major_formatter(lambda cost, _: short(cost, METRICS[names[0]][1]))
     axes.yaxis.set_minor_formatter(lambda cost, _: "")
     axes.set_xlabel(NAMES[axis])

@@ -50,7 +50,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a module costs by itself, without the modules inside it, or all calls of an operator do."""
+    """What a module costs by itself, without the modules inside it, or all calls of an operator do; its bytes unfused."""
 
     calls: int
     params: int
@@ -58,21 +58,22 @@ class Part:
     fft_flops: int
     elementwise_flops: int
     activations: int
+    moved_bytes: int
 
     def __add__(self, other: "Part") -> "Part":
         return Part(*(a + b for a, b in zip(self.sizes(), other.sizes(), strict=True)))
 
     def sizes(self) -> tuple[int, ...]:
         """The figures, in the order of the fields."""
-        return (self.calls, self.params, self.macs, self.fft_flops, self.elementwise_flops, self.activations)
+        return (self.calls, self.params, self.macs, self.fft_flops, self.elementwise_flops, self.activations, self.moved_bytes)
 
     @property
     def costs(self) -> tuple[int, ...]:
         """The figures by which parts differ, the weightiest first. Calls are not among them: a file's modules have none."""
-        return (self.macs, self.params, self.fft_flops, self.elementwise_flops, self.activations)
+        return (self.macs, self.params, self.fft_flops, self.elementwise_flops, self.activations, self.moved_bytes)
 
 
-NOTHING = Part(0, 0, 0, 0, 0, 0)
+NOTHING = Part(0, 0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,10 @@ METRICS: Mapping[str, Metric] = {
     "fft_flops": Metric("FFT FLOPs", "", _total("fft_flops")),
     "elementwise_flops": Metric("elementwise FLOPs", "", _total("elementwise_flops")),
     "activations": Metric("activations", "", _total("activations")),
-    "file_bytes": Metric("file", "bytes", lambda item: item.file_bytes or "it is no file; `mixbench export` makes one"),
+    "bytes": Metric("bytes, unfused", "bytes", _total("moved_bytes")),
+    "compulsory_bytes": Metric("bytes, compulsory", "bytes", _total("compulsory_bytes")),
+    "peak_memory": Metric("peak of activations, bytes", "bytes", lambda item: item.counted.memory.peak_activation_bytes),
+    "file_bytes": Metric("file, bytes", "bytes", lambda item: item.file_bytes or "it is no file; `mixbench export` makes one"),
     "latency": Metric("latency, median", "ns", lambda item: item.latency_ns.value if item.latency_ns else "not measured"),
     "top1": Metric(
         "ImageNet top-1, published",
@@ -215,6 +219,18 @@ def figure(item: Compared, name: str) -> float | int | None:
     """A model's figure by its metric's name; None where it has none."""
     found = METRICS[name].take(item)
     return None if isinstance(found, str) else found
+
+
+def check_front(models: Sequence[Compared], x: str, y: str) -> None:
+    """Say before anything is timed that a figure which was counted or looked up is of none of the models.
+
+    Raises:
+        BadInput: when no model has one of the two.
+    """
+    for name in (x, y):
+        if name != "latency" and all(figure(item, name) is None for item in models):
+            why = METRICS[name].take(models[0])
+            raise BadInput(f"no model has {name}", f"{models[0].model} lacks {METRICS[name].label}: {why}")
 
 
 def front_of(models: Sequence[Compared], x: str, y: str) -> Front:

@@ -18,8 +18,13 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "params": ("parameters", ""),
     "macs": ("MACs", ""),
     "flops": ("FLOPs", ""),
+    "fft_flops": ("FFT FLOPs", ""),
     "elementwise_flops": ("elementwise FLOPs", ""),
     "activations": ("activations", ""),
+    "bytes": ("bytes, unfused", "bytes"),
+    "compulsory_bytes": ("bytes, compulsory", "bytes"),
+    "peak_memory": ("peak of activations, bytes", "bytes"),
+    "intensity": ("FLOPs a byte", ""),
 }
 """What is swept: label and unit by the metric's name."""
 
@@ -29,6 +34,7 @@ class SweepPoint:
     """What the model costs at one size of one axis.
 
     Attributes:
+        peak_activation_bytes: the most that is alive at once, without weights and inputs.
         device: where it was counted; anything else but ``meta`` has its reason among the run's notes.
     """
 
@@ -36,6 +42,7 @@ class SweepPoint:
     size: int
     inputs: tuple[str, ...]
     totals: Totals
+    peak_activation_bytes: int
     uncounted_calls: int
     device: str
 
@@ -128,12 +135,24 @@ class SweepRun:
 
 def point_of(axis: Axis, size: int, result: ModelResult) -> SweepPoint:
     """The record of a count."""
-    return SweepPoint(axis, size, result.inputs, result.totals, sum(item.calls for item in result.uncounted), result.device)
+    missed = sum(item.calls for item in result.uncounted)
+    return SweepPoint(axis, size, result.inputs, result.totals, result.memory.peak_activation_bytes, missed, result.device)
 
 
 def value(point: SweepPoint, metric: str) -> float | int | None:
-    """A metric of a point by its name in `METRICS`."""
-    found: int = getattr(point.totals, metric)
+    """A metric of a point by its name in `METRICS`; None for the intensity of what moves nothing.
+
+    Intensity is the FLOPs of all kinds for each byte that unfused operators move.
+    """
+    totals = point.totals
+    match metric:
+        case "bytes":
+            return totals.moved_bytes
+        case "peak_memory":
+            return point.peak_activation_bytes
+        case "intensity":
+            return totals.all_flops / totals.moved_bytes if totals.moved_bytes else None
+    found: int = getattr(totals, metric)
     return found
 
 
@@ -197,12 +216,13 @@ def _sentence(
     """What can be said of the growth, read aloud: the exact form first, and what an exponent is good for."""
     label, letter = METRICS[metric][0], LETTERS[axis]
     if exact and not exact.degree and exact.points == len(points):
-        return f"{label} do not depend on it"
+        return f"{label}: {points[0][1]:,} at every size"
     fit = f"{label} ~ {letter}^{law.exponent:.2f} between {points[0][0]:,} and {points[-1][0]:,}" if law else ""
     end = f"slope {steps[-1][2]:.2f} at the end" if len(steps) > 1 else ""
     if not exact:
         return ", ".join(filter(None, (fit, end)))
-    said = f"{label} = {_formula(_terms(exact), letter)}, exactly, from {points[-exact.points][0]:,} up"
+    said = f"{label} = {_formula(_terms(exact), letter)}"
+    said += f", exactly at the {exact.points} sizes from {points[-exact.points][0]:,} up"
     if not _mixed(exact) and exact.points == len(points):
         return said
     comes = f"coming to {letter}^{exact.degree}" if exact.degree > 1 and _mixed(exact) else ""

@@ -117,7 +117,7 @@ def test_operators_differ_by_what_was_derived_by_hand(pair: tuple[Counted, Count
     assert inner["aten::addmm"] == 8 * 16, "operators within a module too"
 
 
-@pytest.mark.parametrize("depth", [None, 0, 1, 2])
+@pytest.mark.parametrize("depth", [None, 0, 2])
 @pytest.mark.parametrize(("first", "second"), [("ghostnetv2", "ghostnet"), ("affnet-et", "ghostnetv2-0.5x")])
 def test_all_differences_together_are_the_models_difference(first: str, second: str, depth: int | None) -> None:
     found = [count_one(resolve(name), Workload((TensorSpec((1, 3, 64, 64)),))) for name in (first, second)]
@@ -339,15 +339,12 @@ def test_variants_are_drawn_with_their_front(tmp_path: Path) -> None:
     ("words", "said", "hint"),
     [
         (("ghostnetv2",), "nothing to compare", "mixbench flops"),
-        (("ghostnetv2", "ghostnetv3"), "no model named", "ghostnetv2"),
         (("ghostnetv2", "ghostnet", "--x", "mac"), "no metric named 'mac'", "did you mean macs?"),
         (("ghostnetv2", "ghostnet", "--y", "latency"), "not measured", "--time"),
-        (("ghostnetv2", "ghostnet", "--y", "file_bytes"), "none is named", "mixbench export"),
         (("ghostnetv2", "ghostnet", "affnet", "--by-op"), "takes two models", "two"),
         (("ghostnetv2", "ghostnet", "--depth", "1"), "--depth is for --by-module", "--by-module"),
         (("ghostnetv2", "ghostnet", "-o", "x.svg"), "one figure over another", "--y top1"),
         (("ghostnetv2", "net.onnx", "--train"), "--train is for PyTorch models", "leave --train out"),
-        (("net.onnx", "net.onnx", "--kwarg", "a=1"), "--kwarg is for PyTorch models", "leave --kwarg out"),
         (("ghostnetv2-*", "x.onnx"), "there is no file 'x.onnx'", "path"),
     ],
 )

@@ -193,9 +193,7 @@ def test_a_run_is_kept_once_for_each_workload(nets: str) -> None:
     assert len({item.workload for item in figures}) == 3, "both axes start from the same"
 
 
-@pytest.mark.parametrize(
-    "model", ["ghostnetv2", "ghostnet", "affnet-et", "graphwindow", "hopfield", "memoryformer", "tokenring"]
-)
+@pytest.mark.parametrize("model", ["ghostnetv2-0.5x", "affnet-et", "graphwindow", "hopfield", "memoryformer", "tokenring"])
 def test_each_architecture_can_be_swept_by_batch(model: str) -> None:
     run = swept(model, "batch", 1, 2, 3)
     assert run.refused == ()
@@ -241,12 +239,10 @@ def test_the_table_tells_sizes_costs_and_growth(nets: str, tmp_path: Path) -> No
     [
         (("ghostnetv2",), "no range is given", "--batch 1:64"),
         (("ghostnetv2", "--batch", "4"), "--batch 4 alone is no range", "--batch 1:64"),
-        (("ghostnetv2", "--batch", "1:x"), "no range of sizes", "--batch 1:64"),
         (("ghostnet2", "--batch", "1:4"), "no model named", "ghostnet"),
         (("x.onnx", "--batch", "1:4"), "is an ONNX file", "the model it is of"),
         (("ghostnetv2", "--batch", "1:4", "--kwarg", "a={seq}"), "--seq, which is not there", "--seq"),
         (("ghostnetv2", "--batch", "1:4", "--input", "Bx3xQ"), "is not a shape", "R for --resolution"),
-        (("ghostnetv2", "--batch", "1:4", "-o", "x.gif"), "does not say its format", ".html"),
         (("ghostnetv2", "--seq", "1:4"), "no sequence", "letter S"),
     ],
 )

@@ -103,6 +103,12 @@ def test_the_sentence_of_a_line_a_constant_and_no_polynomial() -> None:
     assert "slope" in found.sentence
 
 
+def test_an_exponent_holds_where_there_is_a_cost() -> None:
+    found = grow("seq", "macs", [(1, 0), (2, 4), (4, 16), (8, 64), (16, 257)])
+    assert (found.start, found.stop) == (2, 16)
+    assert "between 2 and 16" in found.sentence
+
+
 def test_negative_and_broken_coefficients_are_written_as_they_are() -> None:
     triangle = [(n, n * (n - 1) // 2) for n in range(1, 8)]
     assert formula(grow("seq", "macs", triangle)) == "1/2 S^2 - 1/2 S"

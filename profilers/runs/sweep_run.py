@@ -217,7 +217,8 @@ def _sentence(
     label, letter = METRICS[metric][0], LETTERS[axis]
     if exact and not exact.degree and exact.points == len(points):
         return f"{label}: {points[0][1]:,} at every size"
-    fit = f"{label} ~ {letter}^{law.exponent:.2f} between {points[0][0]:,} and {points[-1][0]:,}" if law else ""
+    above = [size for size, cost in points if cost > 0]
+    fit = f"{label} ~ {letter}^{law.exponent:.2f} between {above[0]:,} and {above[-1]:,}" if law else ""
     end = f"slope {steps[-1][2]:.2f} at the end" if len(steps) > 1 else ""
     if not exact:
         return ", ".join(filter(None, (fit, end)))

@@ -11,7 +11,18 @@ from pydantic import TypeAdapter
 
 from mixbench.cli.app import create
 from mixbench.export import artifact
-from mixbench.profilers.runs import check_run, history_run, parallel_run, roofline_run, run, scale_run, timing_run, trace_run
+from mixbench.profilers.runs import (
+    check_run,
+    compare_run,
+    history_run,
+    parallel_run,
+    roofline_run,
+    run,
+    scale_run,
+    sweep_run,
+    timing_run,
+    trace_run,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,12 +51,14 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 RECORDS = {
     "check": (check_run.CheckRun, check_run.SCHEMA),
+    "compare": (compare_run.CompareRun, compare_run.SCHEMA),
     "flops": (run.Run, run.SCHEMA),
     "time": (timing_run.TimeRun, timing_run.SCHEMA),
     "history": (history_run.HistoryRun, history_run.SCHEMA),
     "parallel": (parallel_run.ParallelRun, parallel_run.SCHEMA),
     "roofline": (roofline_run.RooflineRun, roofline_run.SCHEMA),
     "scale": (scale_run.ScaleRun, scale_run.SCHEMA),
+    "sweep": (sweep_run.SweepRun, sweep_run.SCHEMA),
     "trace": (trace_run.TraceRun, trace_run.SCHEMA),
     "export": (artifact.ExportRun, artifact.SCHEMA),
 }

@@ -14,7 +14,6 @@ from ..models.versions import versions
 from .counter import count
 from .devices.base import Device, Memory
 from .machine import look
-from .peaks import Progress as PeaksProgress
 from .peaks_kept import peaks_here
 from .roofline import Roof
 from .runs.timing_run import Achieved, Comparison, TimedModel, TimeRun, achieved, comparisons, timed_model
@@ -81,7 +80,6 @@ def time_models(
     settings: Settings,
     progress: Callable[[str], Progress] = lambda what: lambda timings, share: None,
     tell: Callable[[str], None] = lambda text: None,
-    peaks_progress: PeaksProgress = lambda text, share: None,
 ) -> TimeRun:
     """Time models side by side, once for each batch.
 
@@ -90,7 +88,6 @@ def time_models(
         batches: sizes of the first dimension, None for the model's own.
         progress: gives, for a batch, what `timing.measure` reports to.
         tell: hears what is odd about the peaks that are kept of this machine.
-        peaks_progress: is told while they are measured, once.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -109,7 +106,9 @@ def time_models(
         measurements.append(found)
         compared += comparisons(found, group)
         if settings.roofline and roof is None and not found.partial:
-            peaks = peaks_here(device, [workload.dtype], progress=peaks_progress, tell=tell)
+            peaks = peaks_here(
+                device, [workload.dtype], progress=lambda text, share: progress(f"{text} ")((), share), tell=tell
+            )
             if workload.dtype in peaks.flops_per_s:
                 roof, doubts = peaks.roof(workload.dtype), peaks.doubts
         for timing in found.timings:

@@ -18,6 +18,7 @@ from mixbench.models.spec import TensorSpec, Workload
 from mixbench.profilers.cost import Cost, CostTree, OperatorCost
 from mixbench.profilers.counter import count_call
 from mixbench.profilers.roofline import Floor, Level, Peaks, Roof, floor, levels_of
+from mixbench.profilers.runs.metrics import metrics_of
 from mixbench.profilers.runs.roofline_run import (
     ModelPoint,
     Place,
@@ -266,6 +267,14 @@ def test_csv_has_a_line_for_each_model_and_place_or_operator(run: RooflineRun) -
     assert len({tuple(item) for item in lines}) == 1, "all have the same columns"
     untimed = replace(run, models=(replace(run.models[0], measured=None),))
     assert next(iter(roofline_view.rows(untimed, by_op=False)))["unfused_share"] == ""
+
+
+def test_a_history_follows_the_time_and_what_it_attains(run: RooflineRun) -> None:
+    latency, attained = metrics_of(run)
+    assert (latency.name, latency.value, latency.low, latency.better) == ("latency", 4e9, 3e9, "lower")
+    assert run.models[0].measured is not None
+    assert (attained.name, attained.value, attained.better) == ("attained", run.models[0].measured.unfused_share, "higher")
+    assert metrics_of(replace(run, models=(replace(run.models[0], measured=None),))) == ()
 
 
 def test_peaks_alone_are_drawn_with_all_their_ceilings() -> None:

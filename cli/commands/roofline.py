@@ -96,6 +96,7 @@ def roofline(
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
+    save: options.Save = False,
 ) -> None:
     """Say what bounds a model, arithmetic or bytes, and how near to its bound it runs.
 
@@ -113,10 +114,12 @@ def roofline(
     from ...models.errors import BadInput
     from ...models.lookup import resolve
     from ...models.spec import Workload
+    from ..keeping import begin
     from ..views import emit, roofline_page, roofline_picture, roofline_view
 
     # Everything that can be wrong is found before torch, a second of import, is needed.
     how = emit.choose(json, csv, output, drawn=("png", "svg", "html"))
+    keeping = begin(save)
     names = list(dict.fromkeys(models or []))
     settings_given = options.parse_settings(kwarg)
     specs = [Path(model) if model.endswith(".onnx") else resolve(model, settings_given) for model in names]
@@ -155,6 +158,7 @@ def roofline(
         lambda: roofline_view.tables(run, by_op),
         lambda: roofline_view.rows(run, by_op),
         lambda kind: roofline_page.page(run, by_op) if kind == "html" else roofline_picture.draw(run, kind),
+        keeping,
     )
     if run.partial:
         raise typer.Exit(130)

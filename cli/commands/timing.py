@@ -99,8 +99,8 @@ def time(
     makers = [
         onnx_maker(spec, found, settings) if isinstance(spec, Path) else torch_maker(spec, found, settings) for spec in specs
     ]
-    with _progress() as (progress, update):
-        run = time_models(makers, workload, batches, found, settings, progress, _tell, update)
+    with timing_bar() as progress:
+        run = time_models(makers, workload, batches, found, settings, progress, _tell)
     tables, rows = (lambda: timing_view.tables(run)), (lambda: timing_view.rows(run))
     emit.emit(run, how, output, tables, rows, lambda kind: timing_view.draw(run, kind), keeping)
     if run.partial:
@@ -112,8 +112,8 @@ def _tell(text: str) -> None:
 
 
 @contextmanager
-def _progress() -> "Iterator[tuple[Callable[[str], Progress], Callable[[str, float], None]]]":
-    """A bar with the running medians, on a terminal; and the bar itself, for what else takes long."""
+def timing_bar() -> "Iterator[Callable[[str], Progress]]":
+    """A bar with the running medians, on a terminal."""
     from ..console import bar
     from ..views.table import ns
 
@@ -127,4 +127,4 @@ def _progress() -> "Iterator[tuple[Callable[[str], Progress], Callable[[str, flo
             update(f"{label}warming up", 0.0)
             return show
 
-        yield start, update
+        yield start

@@ -12,9 +12,12 @@ from typing import Any
 from ..stats import Estimate
 from ..store import Figure
 from .check_run import Better, CheckRun, Kind
+from .compare_run import CompareRun
 from .parallel_run import ParallelRun
+from .roofline_run import RooflineRun
 from .run import ModelResult, Run
 from .scale_run import ScaleRun
+from .sweep_run import SweepRun
 from .timing_run import TimedModel, TimeRun
 from .trace_run import TraceRun
 
@@ -70,6 +73,23 @@ def _(record: TimeRun) -> tuple[Figure, ...]:
     return tuple(figure for item in record.models for figure in _timed(item))
 
 
+@metrics_of.register
+def _(record: CompareRun) -> tuple[Figure, ...]:
+    counted = tuple(figure for item in record.models for figure in _counted(item.counted))
+    return (*counted, *(metrics_of(record.time) if record.time else ()))
+
+
+@metrics_of.register
+def _(record: SweepRun) -> tuple[Figure, ...]:
+    # Two axes share the point from which both start: by its workload it is one.
+    totals = {"-".join((*point.inputs, record.dtype, record.mode)): point.totals for point in record.points}
+    return tuple(
+        Figure(record.model, workload, name, getattr(found, name), unit, "counted", "lower")
+        for workload, found in totals.items()
+        for name, unit in _TOTALS
+    )
+
+
 def _timed(item: TimedModel) -> Iterator[Figure]:
     where = " ".join(word for word in (item.workload, item.how, item.runtime) if word)
     for name, found, unit in (("latency", item.latency_ns, "ns"), ("p90", item.p90_ns, "ns"), ("p99", item.p99_ns, "ns")):
@@ -119,6 +139,19 @@ def _(record: TraceRun) -> tuple[Figure, ...]:
     trace = record.trace
     where = " ".join(word for word in (trace.workload, trace.how, trace.engine) if word)
     return (Figure(trace.model, where, "traced", trace.traced_ns, "ns", "measured", "lower"),)
+
+
+@metrics_of.register
+def _(record: RooflineRun) -> tuple[Figure, ...]:
+    # Floors move with the peaks that are kept, and modelled ones with a table: what was attained is what a history can follow.
+    found = []
+    for point in record.models:
+        if point.measured:
+            where = " ".join(word for word in (point.workload, point.how, point.runtime) if word)
+            found.append(_measured(point.model, where, "latency", point.measured.latency_ns, "ns"))
+            share = point.measured.unfused_share
+            found.append(Figure(point.model, where, "attained", share, "ratio", "measured", "higher"))
+    return tuple(found)
 
 
 @metrics_of.register

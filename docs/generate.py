@@ -10,6 +10,7 @@ import typer
 from pydantic import TypeAdapter
 
 from mixbench.cli.app import create
+from mixbench.cli.commands import doctor, info, models
 from mixbench.export import artifact
 from mixbench.profilers.runs import check_run, history_run, parallel_run, run, scale_run, timing_run, trace_run
 
@@ -39,6 +40,9 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 
 RECORDS = {
+    "models": (models.Catalogue, models.SCHEMA),
+    "info": (info.Card, info.SCHEMA),
+    "doctor": (doctor.Machine, doctor.SCHEMA),
     "check": (check_run.CheckRun, check_run.SCHEMA),
     "flops": (run.Run, run.SCHEMA),
     "time": (timing_run.TimeRun, timing_run.SCHEMA),

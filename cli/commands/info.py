@@ -1,9 +1,10 @@
 """``mixbench info``: what an architecture is, and what was published about it."""
 
 from dataclasses import dataclass
-from typing import Any
-
+from ...models.spec import Family
 from .. import options
+
+SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,12 +12,12 @@ class Card:
     """Everything that is known about an architecture without building it."""
 
     model: str
-    family: Any
+    family: Family
     command: str = "info"
-    schema: int = 1
+    schema: int = SCHEMA
 
 
-def info(model: options.Model, json: options.Json = False, output: options.Output = None) -> None:
+def info(model: options.Model, form: options.Form = None, json: options.Json = False, output: options.Output = None) -> None:
     """Tell what a model is: its idea, variants, published figures, paper and repository.
 
     Examples:
@@ -32,7 +33,7 @@ def info(model: options.Model, json: options.Json = False, output: options.Outpu
     from ...profilers.runs.run import label_of
     from ..views import emit
 
-    how = emit.choose(json, False, output)
+    how = emit.choose(json, None, output, form=form)
     spec = resolve(model)
     family = spec.family
     if family is None:

@@ -22,7 +22,7 @@ def create() -> "typer.Typer":
     """The Typer application. Its order is the order of the help, which is a design decision and so kept by hand."""
     import typer
 
-    from .commands import check, doctor, exporting, flops, history, info, init, models, scaling, timing, tracing
+    from .commands import check, doctor, exporting, flops, history, info, init, models, scaling, schema, timing, tracing
     from .options import Debug, Version
 
     app = typer.Typer(
@@ -45,6 +45,7 @@ def create() -> "typer.Typer":
         ("Look", "models", models.models),
         ("Look", "info", info.info),
         ("Look", "doctor", doctor.doctor),
+        ("Look", "schema", schema.schema),
         ("Count", "flops", flops.flops),
         ("Measure", "time", timing.time),
         ("Measure", "trace", tracing.trace),

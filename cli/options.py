@@ -222,7 +222,12 @@ Json = Annotated[
 Csv = Annotated[bool, typer.Option("--csv", metavar="", help="Print comma-separated values.", rich_help_panel=OUTPUT)]
 Form = Annotated[
     Literal["table", "json", "csv", "markdown", "html"] | None,
-    typer.Option("--format", help="What to write; --json and --csv are short for two.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="table, json, csv, markdown or html; --json and --csv are short for two of them.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Output = Annotated[
     Path | None,

@@ -10,8 +10,9 @@ import typer
 from pydantic import TypeAdapter
 
 from mixbench.cli.app import create
-from mixbench.cli.commands import doctor, info, models
+from mixbench.cli.commands import doctor, models
 from mixbench.export import artifact
+from mixbench.models import card
 from mixbench.profilers.runs import check_run, history_run, parallel_run, run, scale_run, timing_run, trace_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +42,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 RECORDS = {
     "models": (models.Catalogue, models.SCHEMA),
-    "info": (info.Card, info.SCHEMA),
+    "info": (card.Card, card.SCHEMA),
     "doctor": (doctor.Machine, doctor.SCHEMA),
     "check": (check_run.CheckRun, check_run.SCHEMA),
     "flops": (run.Run, run.SCHEMA),

@@ -69,8 +69,9 @@ class Tab:
 
     def press(self, key: str) -> None:
         """Press a key and let it go."""
-        for kind in ("rawKeyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+        typed = {"text": "\r"} if key == "Enter" else {}  # a button waits for the character
+        self.send("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, **typed)
+        self.send("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)
 
     def look(self, width: int, height: int, dark: bool = False, phone: bool = False) -> None:
         """Make the window so large, and prefer light or dark."""

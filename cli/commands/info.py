@@ -1,20 +1,6 @@
 """``mixbench info``: what an architecture is, and what was published about it."""
 
-from dataclasses import dataclass
-from ...models.spec import Family
 from .. import options
-
-SCHEMA = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """Everything that is known about an architecture without building it."""
-
-    model: str
-    family: Family
-    command: str = "info"
-    schema: int = SCHEMA
 
 
 def info(model: options.Model, form: options.Form = None, json: options.Json = False, output: options.Output = None) -> None:
@@ -29,6 +15,7 @@ def info(model: options.Model, form: options.Form = None, json: options.Json = F
     from rich.table import Table
     from rich.text import Text
 
+    from ...models.card import Card
     from ...models.lookup import resolve
     from ...profilers.runs.run import label_of
     from ..views import emit

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _INDENT = "\u2003"
 """Twice a space at the beginning of a cell: a space that neither Markdown nor HTML drops."""
-_MARKUP = re.compile(r"([\\`*_\[\]<>|~$&])")
+_MARKUP = re.compile(r"([\\`*\[\]<>|~$&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+"""Signs that Markdown knows; within a word an underscore means nothing."""
 _OPENING = re.compile(r"^(?=[-+#=])|^(\d+)(?=[.)])")
 """What at the beginning of a line would make it a list, a heading or a rule."""
 
@@ -69,7 +70,7 @@ def markdown(items: Iterable["RenderableType"]) -> str:
 
 def page(record: Any, items: Iterable["RenderableType"]) -> str:
     """The tables as a page that runs no script, for a record that has no page of its own."""
-    return skeleton(record.command, "", getattr(record, "versions", {}), "", _parts(items))
+    return skeleton("", record.command, getattr(record, "versions", {}), "", _parts(items))
 
 
 def blocks(items: Iterable["RenderableType"]) -> Iterator[Block]:

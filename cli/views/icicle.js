@@ -33,7 +33,7 @@ function grown(model) {
 function icicle(figure) {
   const nodes = grown(record.models[Number(figure.dataset.model)]);
   const svg = figure.querySelector("svg");
-  const [select, crumbs, told] = ["select", ".crumbs", ".told"].map((which) => figure.querySelector(which));
+  const [select, crumbs, by, told] = ["select", ".crumbs", ".by", ".told"].map((which) => figure.querySelector(which));
   const colours = new Map([...figure.querySelectorAll("[data-kind]")].map((key, place) => [key.dataset.kind, `k${place}`]));
   const metrics = [...select.options].map((option) => ({ label: option.text, fields: option.value.split(" ") }));
   const sum = (node, metric) => metric.fields.reduce((all, field) => all + node.module[field], 0);
@@ -60,7 +60,7 @@ function icicle(figure) {
     made.append(element("title", {}, label), rect);
     if (share * svg.clientWidth >= NAMED) made.append(element("text", { x: 4, y: 14 }, node.label));
     made.addEventListener("click", () => open(node));
-    made.addEventListener("pointerenter", () => tell(node));
+    made.addEventListener("pointermove", () => tell(node)); // not what slides under a pointer at rest
     made.addEventListener("focus", () => tell(node));
     made.addEventListener("keydown", (event) => press(event, node));
     boxes.set(node, made);
@@ -93,6 +93,7 @@ function icicle(figure) {
       if (node !== top) step.addEventListener("click", () => open(node));
       crumbs.prepend(step, ...(node === top ? [] : [" › "]));
     }
+    by.textContent = `${crumbs.textContent}, by ${metric.label}`; // on paper, where nothing can be chosen
     tell(top);
   }
 

@@ -24,19 +24,21 @@ def _properties(colours: tuple[str, ...]) -> str:
     return " ".join(f"--k{place}: {colour};" for place, colour in enumerate(colours))
 
 
-STYLE = (
-    f":root {{ --k: #d9d9d9; {_properties(_LIGHT)} }}\n"
-    f"@media (prefers-color-scheme: dark) {{ :root {{ --k: #444; {_properties(_DARK)} }} }}\n"
-    f"@media print {{ :root {{ --k: #d9d9d9; {_properties(_LIGHT)} }} }}\n"
-    ".icicle { margin: 1rem 0; } .icicle > svg { display: block; width: 100%; } .icicle svg svg { cursor: pointer; outline: none; }\n"
-    ".icicle text { pointer-events: none; font: 11px system-ui, sans-serif; }\n"
-    ".icicle rect { fill: var(--k); stroke: var(--paper); stroke-width: 1; }\n"
-    ".icicle svg svg:hover > rect, .icicle svg svg:focus-visible > rect { stroke: var(--ink); stroke-width: 2; }\n"
-    + " ".join(f".icicle .k{place} {{ fill: var(--k{place}); }}" for place in range(_COLOURS))
-    + "\n.told { min-height: 3em; } .crumbs button { font: inherit; color: inherit; background: none; border: 0; padding: 0;\n"
-    "  text-decoration: underline; cursor: pointer; }\n"
-    ".kind { display: inline-block; margin-right: 1.1rem; } .kind svg { width: 12px; height: 10px; margin-right: .35rem; }\n"
-)
+STYLE = f"""
+:root {{ --k: #d9d9d9; {_properties(_LIGHT)} }}
+@media (prefers-color-scheme: dark) {{ :root {{ --k: #444; {_properties(_DARK)} }} }}
+@media print {{ :root {{ --k: #d9d9d9; {_properties(_LIGHT)} }} }}
+.icicle {{ margin: 1rem 0; }} .icicle > svg {{ display: block; width: 100%; }}
+.icicle svg svg {{ cursor: pointer; outline: none; }}
+.icicle text {{ pointer-events: none; font: 11px system-ui, sans-serif; }}
+.icicle rect {{ fill: var(--k); stroke: var(--paper); stroke-width: 1; }}
+.icicle svg svg:hover > rect, .icicle svg svg:focus-visible > rect {{ stroke: var(--ink); stroke-width: 2; }}
+.told {{ min-height: 3em; }} .kind {{ display: inline-block; margin-right: 1.1rem; }}
+.kind svg {{ width: 12px; height: 10px; margin-right: .35rem; }}
+.crumbs button {{ font: inherit; color: inherit; background: none; border: 0; padding: 0; text-decoration: underline;
+  cursor: pointer; }}
+.scripted .by {{ display: none; }} @media print {{ .scripted .by {{ display: block; }} }}
+""" + " ".join(f".icicle .k{place} {{ fill: var(--k{place}); }}" for place in range(_COLOURS))
 
 
 class Node(Protocol):
@@ -77,7 +79,7 @@ def figure(nodes: Sequence[Node], metrics: Sequence[Metric], place: int, model: 
     yield f'<figure class="icicle" data-model="{place}">'
     choices = "".join(f'<option value="{" ".join(metric.fields)}">{escape(metric.label)}</option>' for metric in shown)
     yield f'<p class="live"><label>Width is <select>{choices}</select></label> <span class="faint">{_HOW}</span></p>'
-    yield '<p class="live crumbs"></p>'
+    yield f'<p class="live crumbs"></p><p class="by">{escape(model)}, by {escape(shown[0].label)}</p>'
     boxes = list(_boxes(nodes, shown[0]))
     height = HEIGHT * (1 + max(nodes[index].depth for index, _, _ in boxes))
     yield f'<svg height="{height}" role="group" aria-label="{escape(model)}: modules by {escape(shown[0].label)}">'
@@ -93,8 +95,8 @@ def figure(nodes: Sequence[Node], metrics: Sequence[Metric], place: int, model: 
             f'</title><rect{colour} width="100%" height="100%"/>{words}</svg>'
         )
     yield '</svg><p class="told live faint" aria-live="polite"></p><figcaption>'
-    for kind, colour in kinds.items():
-        swatch = f'<svg viewBox="0 0 12 10"><rect class="k{colour}" width="12" height="10"/></svg>'
+    for kind, number in kinds.items():
+        swatch = f'<svg viewBox="0 0 12 10"><rect class="k{number}" width="12" height="10"/></svg>'
         yield f'<span class="kind" data-kind="{escape(kind)}">{swatch}{escape(kind)}</span>'
     yield "</figcaption></figure>"
 

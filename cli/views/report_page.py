@@ -70,11 +70,13 @@ def _model(result: ModelResult, place: int) -> Iterator[str]:
         yield from table(_published(result))
         yield from paragraphs([f"source: {'; '.join(dict.fromkeys(item.source for item in result.published))}"], "faint")
     if result.modules:
-        yield "<h3>Modules, each with all below it</h3>"
+        yield "<h3>Where it comes from</h3>"
         yield from icicle.figure(result.modules, METRICS, place, result.model)
-        yield from table(_modules(result), sortable=True, depths=[item.depth for item in result.modules])
     yield "<h3>Operators</h3>"
     yield from table(_operators(result), sortable=True)
+    if result.modules:
+        yield "<h3>Modules, each with all below it</h3>"
+        yield from table(_modules(result), sortable=True, depths=[item.depth for item in result.modules])
     for opinion in result.opinions:
         yield f"<h3>{escape(opinion.counter)}'s count, on {escape(opinion.device)}</h3>"
         yield from table(_opinion(opinion), sortable=True)
@@ -126,8 +128,8 @@ def _operators(result: ModelResult) -> Grid:
     columns = (("operator", "left"), ("rule", "left"), *((name, "right") for name in names))
     rows = []
     for item in result.operators:
-        known = (f"{item.macs:,}", share(item.macs, result.totals.macs))
-        known += tuple(f"{size:,}" for size in (item.fft_flops, item.elementwise_flops, item.activations))
+        macs = f"{item.macs:,}", share(item.macs, result.totals.macs)
+        known = (*macs, *(f"{size:,}" for size in (item.fft_flops, item.elementwise_flops, item.activations)))
         rows.append((item.operator, item.family or "none", f"{item.calls:,}", *(known if item.family else ("?",) * 5)))
     return Grid(columns, tuple(rows))
 

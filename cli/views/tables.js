@@ -49,6 +49,7 @@ function foldable(table) {
   let depth = deepest;
   while (depth > 1 && within(depth).length > MANY) depth -= 1;
   const select = document.createElement("select");
+  select.name = "depth";
   for (let each = 1; each <= deepest; each += 1) {
     select.add(new Option(`${each}: ${within(each).length.toLocaleString("en")} rows`, each, false, each === depth));
   }

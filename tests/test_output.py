@@ -148,6 +148,15 @@ def test_a_count_is_written_in_every_format_with_the_same_figures(tmp_path: Path
     assert [line["macs"] for line in lines] == ["10500"]
 
 
+def test_a_document_is_utf_8_whatever_the_terminal_is(tmp_path: Path) -> None:
+    code = "import torch\nclass Möbius(torch.nn.Linear):\n    pass\ndef make():\n    return Möbius(3, 5), torch.zeros(7, 3)\n"
+    (tmp_path / "net.py").write_text(code, encoding="utf-8")
+    words = (SCRIPT, "flops", "net.py:make", "--depth", "0", "--format", "markdown")
+    plain = {name: value for name, value in os.environ.items() if name != "FORCE_COLOR"} | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(words, capture_output=True, cwd=tmp_path, env=plain, timeout=120)
+    assert "| Möbius |" in done.stdout.decode("utf-8")
+
+
 # Markdown and plain pages --------------------------------------------------------------------------------------------
 
 

@@ -109,6 +109,8 @@ def emit(
         except BrokenPipeError:
             drop_stdout()
     elif on_stdout:
+        if how != "json" and hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8")  # a document, wherever it goes; JSON needs ASCII only
         put(_text(record, how, tables, rows, draw))
     else:
         assert output is not None

@@ -8,6 +8,11 @@ const THINNEST = 0.5; // pixels
 const NAMED = 26;
 const record = JSON.parse(document.getElementById("record").textContent);
 
+// Exact, or said to be about: beyond 2^53 a browser has not every integer.
+function digits(number) {
+  return number > Number.MAX_SAFE_INTEGER ? `about ${number.toExponential(4)}` : number.toLocaleString("en");
+}
+
 function element(name, attributes, text) {
   const made = document.createElementNS(SVG, name);
   Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
@@ -43,14 +48,14 @@ function icicle(figure) {
   function tell(node) {
     const figures = metrics.map((metric) => {
       const [part, whole] = [sum(node, metric), sum(nodes[0], metric)];
-      return `${part.toLocaleString("en")} ${metric.label}${whole ? ` (${((100 * part) / whole).toFixed(1)} %)` : ""}`;
+      return `${digits(part)} ${metric.label}${whole ? ` (${((100 * part) / whole).toFixed(1)} %)` : ""}`;
     });
     told.textContent = `${node.path} (${node.module.kind}): ${figures.join(", ")}`;
   }
 
   function box(node, left, share, depth) {
     const metric = metrics[select.selectedIndex];
-    const label = `${node.path} (${node.module.kind}): ${sum(node, metric).toLocaleString("en")} ${metric.label}`;
+    const label = `${node.path} (${node.module.kind}): ${digits(sum(node, metric))} ${metric.label}`;
     const made = element("svg", {
       x: `${100 * left}%`, y: depth * HEIGHT, width: `${100 * share}%`, height: HEIGHT,
       tabindex: depth ? -1 : 0, role: "button", "aria-label": label,

@@ -18,7 +18,8 @@ _STYLE = """
   --warn: #e0b050; } }
 body { font: 14px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
   max-width: 78rem; padding: 0 1rem; overflow-wrap: anywhere; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } .faint, caption { color: var(--faint); }
+a { color: inherit; } h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+.faint, caption { color: var(--faint); }
 p.warn { color: var(--warn); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { text-align: right; color: var(--faint); font-weight: normal; } td { text-align: right; border-top: 1px solid var(--line); }

@@ -47,9 +47,11 @@ def _parts(run: Run) -> Iterator[str]:
     several = len(run.models) > 1
     if several:
         yield from table(_side_by_side(run.models), sortable=True)
+        links = (f'<a href="#model-{place}">{escape(result.model)}</a>' for place, result in enumerate(run.models))
+        yield f"<p>{' · '.join(links)}</p>"
     for place, result in enumerate(run.models):
         if several:
-            yield f"<h2>{escape(result.model)}</h2>"
+            yield f'<h2 id="model-{place}">{escape(result.model)}</h2>'
         yield from _model(result, place)
     yield from paragraphs([_MEANING], "faint")
 

@@ -52,7 +52,8 @@ def flops(
     MACs are multiply-accumulates of convolutions, matrix products and attention; FLOPs are 2 x MACs. Fourier transforms and
     elementwise work have buckets of their own. An operator without a rule is named, never a silent zero.
 
-    An .onnx file is counted from its graph, at the sizes that its inputs have or are given by --input and --batch.
+    An .onnx file is counted from its graph, at the sizes that its inputs have or are given by --input and --batch. A file in
+    .html is a page with all modules and operators that needs no network.
 
     Examples:
         mixbench flops ghostnetv2
@@ -60,6 +61,7 @@ def flops(
         mixbench flops path/to/net.py:make --kwarg width=64 --json
         mixbench flops ghostnetv2 ghostnet --verify fvcore
         mixbench flops ghostnetv2 ghostnetv2.onnx --by-op
+        mixbench flops ghostnetv2 affnet -o report.html
     """
     from ...models.errors import BadInput
     from ...models.lookup import resolve

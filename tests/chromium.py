@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ _OPTIONS = (
     "--disable-sync",
     "--remote-debugging-pipe",
 )
+_PATIENCE_S = 120.0
 
 
 class Tab:
@@ -28,6 +30,7 @@ class Tab:
 
     def __init__(self, commands: Any, answers: Any) -> None:
         self._commands, self._answers, self._count, self._session = commands, answers, 0, ""
+        self._rest = b""
         self.complaints: list[str] = []
         self.requests: list[str] = []
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
@@ -93,10 +96,11 @@ class Tab:
         return {"clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}} if whole else {}
 
     def _next(self) -> dict[str, Any]:
-        text = bytearray()
-        while (sign := self._answers.read(1)) != b"\0":
-            assert sign, "the browser has gone"
-            text += sign
+        while b"\0" not in self._rest:
+            more = self._answers.read1(1 << 20)
+            assert more, "the browser has gone"
+            self._rest += more
+        text, _, self._rest = self._rest.partition(b"\0")
         message: dict[str, Any] = json.loads(text)
         match message.get("method"):
             case "Runtime.exceptionThrown" | "Log.entryAdded":
@@ -121,9 +125,12 @@ def tab(folder: Path) -> Iterator[Tab]:
     )
     os.close(read_commands)
     os.close(write_answers)
+    timer = threading.Timer(_PATIENCE_S, process.kill)
+    timer.start()
     with os.fdopen(write_commands, "wb") as commands, os.fdopen(read_answers, "rb") as answers:
         try:
             yield Tab(commands, answers)
         finally:
+            timer.cancel()
             process.terminate()
             process.wait(30)

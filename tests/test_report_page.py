@@ -23,7 +23,7 @@ SCRIPTS = (r"<script>(.*?)</script>", "script-src")
 @pytest.fixture(scope="module")
 def run() -> Run:
     """A small architecture, with everything that speaks against a count; its names are nasty."""
-    case = build("ghostnetv2", Workload((TensorSpec((1, 3, 64, 64)),)))
+    case = build("ghostnetv2", Workload((TensorSpec((2, 3, 64, 64)),), mode="train"))
     result = result_of(case, count(case))
     modules = (*result.modules, replace(box(NASTY, 1, 0), kind=NASTY))
     gap = Opinion(NASTY, "cpu", 12_345, 67_890, (Difference(NASTY, 67_890, 12_345, NASTY, 3),))
@@ -92,15 +92,15 @@ def test_nothing_comes_from_elsewhere(page: str) -> None:
 def test_every_figure_of_the_record_is_shown(run: Run, page: str) -> None:
     shown = set(re.findall(r"[\d,]+", text_of(page)))
     result = run.models[0]
-    parts: tuple[Any, ...] = (
-        result.totals,
-        result.coverage,
-        *result.modules,
-        *result.operators,
-        *result.uncounted,
-        *result.published,
-    )
-    figures = {value for part in parts for key, value in asdict(part).items() if isinstance(value, int) and key != "depth"}
+    memory, training = result.memory, result.memory.training
+    assert training is not None
+    parts: list[Any] = [result.totals, result.coverage, *result.modules, *result.operators, *result.uncounted]
+    parts += [*result.published, memory, training, *training.optimisers]
+    hidden = ("depth", "compulsory_read_bytes", "compulsory_written_bytes")  # a row's place; of modules their sum is shown
+    figures = {value for part in parts for key, value in asdict(part).items() if isinstance(value, int) and key not in hidden}
+    figures |= {item.compulsory_read_bytes + item.compulsory_written_bytes for item in result.modules}
+    figures |= {held.param_bytes + held.buffer_bytes for held in memory.held}
+    figures |= {result.totals.compulsory_read_bytes, result.totals.compulsory_written_bytes}
     assert len(figures) > 300
     assert {f"{value:,}" for value in figures | {result.params_bn_folded, 12_345, 67_890}} <= shown
 
@@ -111,7 +111,7 @@ def test_what_has_no_rule_shows_no_figure_and_is_said(run: Run) -> None:
     page = report_page.page(Run((replace(run.models[0], operators=(unknown,)),)))
     row = re.search(r"<tr><td class=\"left\">mine::odd.*?</tr>", page)
     assert row is not None
-    assert row[0].count("<td>?</td>") == row[0].count("<td>") - 1, "all but the number of calls"
+    assert row[0].count("<td>?</td>") == row[0].count("<td>") - 3, "all but calls and bytes"
     assert "4,321 calls: no rule" in text_of(page)
 
 

@@ -53,7 +53,7 @@ function icicle(figure) {
     told.textContent = `${node.path} (${node.module.kind}): ${figures.join(", ")}`;
   }
 
-  function box(node, left, share, depth) {
+  function box(node, left, share, depth, room) {
     const metric = metrics[select.selectedIndex];
     const label = `${node.path} (${node.module.kind}): ${digits(sum(node, metric))} ${metric.label}`;
     const made = element("svg", {
@@ -63,25 +63,24 @@ function icicle(figure) {
     const rect = element("rect", { width: "100%", height: "100%" });
     if (!node.children.length && colours.has(node.module.kind)) rect.setAttribute("class", colours.get(node.module.kind));
     made.append(element("title", {}, label), rect);
-    if (share * svg.clientWidth >= NAMED) made.append(element("text", { x: 4, y: 14 }, node.label));
+    if (share * room >= NAMED) made.append(element("text", { x: 4, y: 14 }, node.label));
     made.addEventListener("click", () => open(node));
     made.addEventListener("pointermove", () => tell(node)); // not what slides under a pointer at rest
     made.addEventListener("focus", () => tell(node));
     made.addEventListener("keydown", (event) => press(event, node));
     boxes.set(node, made);
-    svg.append(made);
   }
 
   function draw() {
     const metric = metrics[select.selectedIndex];
     const whole = sum(top, metric) || 1;
-    const room = svg.clientWidth || 1000;
+    const room = svg.clientWidth || 1000; // asked once: each answer lays the page out anew
     let deepest = 0;
     const lay = (node, left, depth) => {
       const share = sum(node, metric) / whole;
       if (depth && share * room < THINNEST) return share;
       deepest = Math.max(deepest, depth);
-      box(node, left, depth ? share : 1, depth);
+      box(node, left, depth ? share : 1, depth, room);
       let next = left;
       node.children.forEach((child) => { next += lay(child, next, depth + 1); });
       return share;
@@ -89,6 +88,7 @@ function icicle(figure) {
     boxes = new Map();
     svg.replaceChildren();
     lay(top, 0, 0);
+    svg.append(...boxes.values());
     svg.setAttribute("height", (deepest + 1) * HEIGHT);
     svg.setAttribute("aria-label", `${top.path}: modules by ${metric.label}`);
     crumbs.replaceChildren();

@@ -5,7 +5,7 @@ against them. The record itself is in the page; every figure that is shown is on
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from ...profilers.runs.run import ModelResult, Module, Opinion, Run, label_of
+from ...profilers.runs.run import ModelResult, Module, Opinion, Run, Totals, label_of
 from . import icicle
 from .emit import to_json
 from .icicle import Metric
@@ -21,17 +21,20 @@ _TOTALS = (
     ("elementwise_flops", "elementwise FLOPs"),
     ("activations", "activations"),
 )
+_BYTES = ("bytes read", "written")
 METRICS = (
     Metric("MACs", ("macs",)),
     Metric("parameters", ("params",)),
     Metric("elementwise FLOPs", ("elementwise_flops",)),
     Metric("FFT FLOPs", ("fft_flops",)),
     Metric("activations", ("activations",)),
+    Metric("bytes, unfused", ("read_bytes", "written_bytes")),
 )
 _MEANING = (
     "A MAC is a multiply-accumulate of a convolution, matrix product or attention, and counts as two FLOPs. Fourier transforms "
     "(5 N log2 N, idealised) and elementwise work are counted apart, in none of the others. Activations are the elements that "
-    "contractions write."
+    "contractions write. Bytes, unfused: what operators read and write "
+    "if each is a kernel of its own, at most; compulsory ones, each weight, input and output once, are what no fusion avoids."
 )
 
 
@@ -74,6 +77,8 @@ def _model(result: ModelResult, place: int) -> Iterator[str]:
     if result.modules:
         yield "<h3>Where it comes from</h3>"
         yield from icicle.figure(result.modules, METRICS, place, result.model)
+    yield "<h3>Memory</h3>"
+    yield from table(_memory(result))
     yield "<h3>Operators</h3>"
     yield from table(_operators(result), sortable=True)
     if result.modules:
@@ -88,11 +93,50 @@ def _tiles(result: ModelResult) -> Iterator[tuple[str, str, str]]:
     for key, label in _TOTALS:
         value = getattr(result.totals, key)
         yield label, about(value) or f"{value:,}", f"{value:,}" if about(value) else ""
+    yield from _bytes(result.totals)
     if result.params_bn_folded != result.totals.params:
         yield "parameters, folded", about(result.params_bn_folded), f"{result.params_bn_folded:,} with batch norms folded"
     if result.mode == "train":
         for name, direction in (("forward", result.forward), ("backward", result.backward)):
             yield f"{name} MACs", about(direction.macs) or "0", f"{direction.macs:,}"
+
+
+def _bytes(totals: Totals) -> Iterator[tuple[str, str, str]]:
+    for name, read, written in (
+        ("bytes, unfused", totals.read_bytes, totals.written_bytes),
+        ("bytes, compulsory", totals.compulsory_read_bytes, totals.compulsory_written_bytes),
+    ):
+        yield name, _short(read + written), f"{read:,} read, {written:,} written"
+    if totals.moved_bytes and totals.compulsory_bytes:
+        least, most = (totals.all_flops / size for size in (totals.moved_bytes, totals.compulsory_bytes))
+        yield "FLOPs a byte", f"{least:.3g} to {most:.3g}", "all FLOPs over the bytes"
+
+
+def _memory(result: ModelResult) -> Grid:
+    """Bytes in full, and in the unit that suits them."""
+    memory, training = result.memory, result.memory.training
+    kinds = (f"{held.param_bytes + held.buffer_bytes:,} {held.dtype}" for held in memory.held)
+    where = f"at {memory.peak_operator} in {memory.peak_module or result.model}" if memory.peak_operator else ""
+    rows = [
+        ("parameters", memory.param_bytes, ""),
+        ("buffers", memory.buffer_bytes, f"with the parameters: {', '.join(kinds)}" if memory.held else ""),
+        ("inputs", memory.input_bytes, ""),
+        ("outputs", memory.output_bytes, ""),
+        ("all activations", memory.activation_bytes, "everything that the run writes, together"),
+        ("peak of activations and gradients" if training else "peak of activations", memory.peak_activation_bytes, where),
+        ("in all, at that peak", memory.total_peak_bytes, "with parameters, buffers and inputs"),
+    ]
+    if training:
+        rows.append(("saved for backward", training.saved_bytes, "alive when the forward pass has ended"))
+        rows.append(("gradients", training.gradient_bytes, "of parameters"))
+        for item in training.optimisers:
+            rows.append((f"in all, {item.name}", item.peak_bytes, f"its state {item.state_bytes:,}"))
+    columns = (("", "left"), ("bytes", "right"), ("", "right"), ("", "left"))
+    return Grid(columns, tuple((name, f"{size:,}", _short(size), words) for name, size, words in rows))
+
+
+def _short(size: int) -> str:
+    return f"{about(size)}B" if about(size) else f"{size} B"
 
 
 def _side_by_side(results: Sequence[ModelResult]) -> Grid:
@@ -113,26 +157,36 @@ def _published(result: ModelResult) -> Grid:
 
 
 def _modules(result: ModelResult) -> Grid:
-    names = ("calls", "parameters", "MACs", "share", "FFT FLOPs", "elementwise FLOPs", "activations")
+    names = ("calls", "parameters", "MACs", "share", "FFT FLOPs", "elementwise FLOPs", "activations", *_BYTES, "at least")
     columns = (("module", "left"), ("kind", "left"), *((name, "right") for name in names))
     return Grid(columns, tuple(_module(item, result) for item in result.modules))
 
 
 def _module(item: Module, result: ModelResult) -> tuple[str, ...]:
     params = f"{item.params:,}" + (f" (+{item.shared_params:,} shared)" if item.shared_params else "")
-    sizes = (item.fft_flops, item.elementwise_flops, item.activations)
+    least = item.compulsory_read_bytes + item.compulsory_written_bytes
+    sizes = (item.fft_flops, item.elementwise_flops, item.activations, item.read_bytes, item.written_bytes, least)
     macs = f"{item.macs:,}", share(item.macs, result.totals.macs)
     return (item.name or result.model, item.kind, f"{item.calls:,}", params, *macs, *(f"{size:,}" for size in sizes))
 
 
 def _operators(result: ModelResult) -> Grid:
-    names = ("calls", "MACs", "share", "FFT FLOPs", "elementwise FLOPs", "activations")
+    names = ("calls", "MACs", "share", "FFT FLOPs", "elementwise FLOPs", "activations", *_BYTES)
     columns = (("operator", "left"), ("rule", "left"), *((name, "right") for name in names))
     rows = []
     for item in result.operators:
         macs = f"{item.macs:,}", share(item.macs, result.totals.macs)
         known = (*macs, *(f"{size:,}" for size in (item.fft_flops, item.elementwise_flops, item.activations)))
-        rows.append((item.operator, item.family or "none", f"{item.calls:,}", *(known if item.family else ("?",) * 5)))
+        rows.append(
+            (
+                item.operator,
+                item.family or "none",
+                f"{item.calls:,}",
+                *(known if item.family else ("?",) * 5),
+                f"{item.read_bytes:,}",
+                f"{item.written_bytes:,}",
+            )
+        )
     return Grid(columns, tuple(rows))
 
 

@@ -41,7 +41,6 @@ th[aria-sort=ascending] button::after { content: " ▲"; } th[aria-sort=descendi
 .tiles dt { color: var(--faint); } .tiles dd { margin: 0; font-size: 1.3rem; font-variant-numeric: tabular-nums; }
 .tiles dd + dd { font-size: .8rem; color: var(--faint); }
 select { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: .3rem; }
-.path { color: var(--faint); }
 @media (max-width: 30rem) { .tiles { grid-template-columns: 1fr 1fr; } .tiles dd { font-size: 1.1rem; } }
 """
 """Of `tiles`, and of tables that ``tables.js`` sorts."""

@@ -101,6 +101,11 @@ def test_keys_do_what_clicks_do(tab: Any, file: Path) -> None:
     assert tab.run(focused) == "blocks"
     tab.press("Escape")
     assert crumbs(tab) == "ghost"
+    tab.press("ArrowDown")
+    tab.press("Enter")
+    tab.run("document.querySelector('.crumbs button').focus()")
+    tab.press("Enter")
+    assert (crumbs(tab), tab.run(focused)) == ("ghost", "ghost"), "keys go on where the button was"
 
 
 def test_what_a_width_means_can_be_chosen(tab: Any, file: Path, run: Run) -> None:

@@ -103,7 +103,7 @@ function icicle(figure) {
   }
 
   function open(node) {
-    const focused = svg.contains(document.activeElement);
+    const focused = [svg, crumbs].some((part) => part.contains(document.activeElement));
     top = node;
     draw();
     if (focused) boxes.get(top).focus();

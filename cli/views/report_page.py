@@ -1,5 +1,5 @@
 """A flops `Run` as one HTML page: totals, where they come from as icicle and as tables that can be sorted, and what speaks
-against them. The record itself is in the page; every figure that is shown is one of its own, or a share of them.
+against them. The record itself is in the page; every figure that is shown is one of its own, or a sum or ratio of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,6 +21,7 @@ _TOTALS = (
     ("elementwise_flops", "elementwise FLOPs"),
     ("activations", "activations"),
 )
+_SUMS = (*_TOTALS, ("moved_bytes", "bytes, unfused"), ("compulsory_bytes", "bytes, compulsory"))
 _BYTES = ("bytes read", "written")
 METRICS = (
     Metric("MACs", ("macs",)),
@@ -33,8 +34,8 @@ METRICS = (
 _MEANING = (
     "A MAC is a multiply-accumulate of a convolution, matrix product or attention, and counts as two FLOPs. Fourier transforms "
     "(5 N log2 N, idealised) and elementwise work are counted apart, in none of the others. Activations are the elements that "
-    "contractions write. Bytes, unfused: what operators read and write "
-    "if each is a kernel of its own, at most; compulsory ones, each weight, input and output once, are what no fusion avoids."
+    "contractions write. Bytes, unfused, are what operators read and write if each is a kernel of its own, at most; compulsory "
+    "ones, each weight, input and output once, are what no fusion avoids: at least."
 )
 
 
@@ -140,8 +141,8 @@ def _short(size: int) -> str:
 
 
 def _side_by_side(results: Sequence[ModelResult]) -> Grid:
-    columns = (("model", "left"), ("input", "left"), *((label, "right") for _, label in _TOTALS))
-    rows = ((r.model, ", ".join(r.inputs), *(f"{getattr(r.totals, key):,}" for key, _ in _TOTALS)) for r in results)
+    columns = (("model", "left"), ("input", "left"), *((label, "right") for _, label in _SUMS))
+    rows = ((r.model, ", ".join(r.inputs), *(f"{getattr(r.totals, key):,}" for key, _ in _SUMS)) for r in results)
     return Grid(columns, tuple(rows))
 
 

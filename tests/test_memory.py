@@ -152,6 +152,7 @@ def test_a_step_of_adam_may_be_the_peak() -> None:
     assert peaks == {"sgd": 110, "sgd with momentum": 210, "adam": 100 + 200 + 200 + 4, "adamw": 504}
 
 
+@pytest.mark.alone
 def test_a_fresh_process_grows_by_what_is_predicted() -> None:
     """Resident memory of a process that runs a net with large activations, beyond what it had after its first small run."""
     program = f"""

@@ -146,6 +146,19 @@ def test_a_chart_puts_its_points_where_they_belong() -> None:
     assert line_chart.line_chart("t", [], "u") == ""
 
 
+def test_a_chart_over_another_size_says_so_and_writes_what_has_room() -> None:
+    sizes = [1024 + 64 * place for place in range(40)]
+    line = Line("a", "measured", 0, tuple((size, float(size) ** 3) for size in sizes))
+    chart = line_chart.line_chart("t", [line], "u", log=True, over="tokens")
+    assert ">tokens</text>" in chart
+    assert "1024 tokens: " in chart
+    assert "ranks" not in chart
+    written = [size for size in sizes if f'text-anchor="middle">{size}</text>' in chart]
+    assert 3 < len(written) < 15
+    far = line_chart.line_chart("t", [Line("a", "measured", 0, ((1, 10.0), (2, 1e9)))], "u", log=True)
+    assert all(f">{tick}</text>" in far for tick in ("10", "1,000", "10 M", "1 G"))
+
+
 def shown(tab: Any, page: str, folder: Path) -> Path:
     """A page as a file that the tab has opened."""
     file = folder / "page.html"

@@ -100,7 +100,7 @@ def time(
     makers = [
         onnx_maker(spec, found, settings) if isinstance(spec, Path) else torch_maker(spec, found, settings) for spec in specs
     ]
-    with _progress() as progress:
+    with timing_bar() as progress:
         run = time_models(makers, workload, batches, found, settings, progress)
     tables, rows = (lambda: timing_view.tables(run)), (lambda: timing_view.rows(run))
     emit.emit(run, how, output, tables, rows, lambda kind: timing_view.draw(run, kind), keeping)
@@ -109,7 +109,7 @@ def time(
 
 
 @contextmanager
-def _progress() -> "Iterator[Callable[[str], Progress]]":
+def timing_bar() -> "Iterator[Callable[[str], Progress]]":
     """A bar with the running medians, on a terminal."""
     from ..console import bar
     from ..views.table import ns

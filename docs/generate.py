@@ -10,7 +10,9 @@ import typer
 from pydantic import TypeAdapter
 
 from mixbench.cli.app import create
+from mixbench.cli.commands import doctor, models
 from mixbench.export import artifact
+from mixbench.models import card
 from mixbench.profilers.runs import (
     check_run,
     compare_run,
@@ -50,6 +52,9 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 
 RECORDS = {
+    "models": (models.Catalogue, models.SCHEMA),
+    "info": (card.Card, card.SCHEMA),
+    "doctor": (doctor.Machine, doctor.SCHEMA),
     "check": (check_run.CheckRun, check_run.SCHEMA),
     "compare": (compare_run.CompareRun, compare_run.SCHEMA),
     "flops": (run.Run, run.SCHEMA),

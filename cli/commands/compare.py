@@ -92,6 +92,7 @@ def compare(
         float,
         typer.Option("--seconds", metavar="S", min=0.01, help="At most so long for each.", rich_help_panel=options.MEASUREMENT),
     ] = 5.0,
+    form: options.Form = None,
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
@@ -117,7 +118,7 @@ def compare(
     from ..keeping import begin
     from ..views import compare_page, compare_view, emit, pareto_chart
 
-    how = emit.choose(json, csv, output, drawn=("png", "svg", "html"))
+    how = emit.choose(json, csv, output, drawn=("png", "svg", "html"), form=form)
     keeping = begin(save)
     specs = _resolve(models, kwarg)
     of_two = [word for word, on in (("--by-module", by_module), ("--by-op", by_op)) if on]

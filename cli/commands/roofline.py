@@ -93,6 +93,7 @@ def roofline(
     by_op: Annotated[
         bool, typer.Option("--by-op", metavar="", help="Show each operator.", rich_help_panel=options.OUTPUT)
     ] = False,
+    form: options.Form = None,
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
@@ -118,7 +119,7 @@ def roofline(
     from ..views import emit, roofline_page, roofline_picture, roofline_view
 
     # Everything that can be wrong is found before torch, a second of import, is needed.
-    how = emit.choose(json, csv, output, drawn=("png", "svg", "html"))
+    how = emit.choose(json, csv, output, ("png", "svg", "html"), form)
     keeping = begin(save)
     names = list(dict.fromkeys(models or []))
     settings_given = options.parse_settings(kwarg)

@@ -63,6 +63,7 @@ def sweep(
         ),
     ] = None,
     reparameterised: options.Reparameterised = False,
+    form: options.Form = None,
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
@@ -87,7 +88,7 @@ def sweep(
     from ..keeping import begin
     from ..views import emit, sweep_page, sweep_view
 
-    how = emit.choose(json, csv, output, drawn=("png", "svg", "html"))
+    how = emit.choose(json, csv, output, drawn=("png", "svg", "html"), form=form)
     keeping = begin(save)
     given: dict[Axis, str | None] = {"batch": batch, "resolution": resolution, "seq": seq}
     values = {axis: parse_values(axis, text) for axis, text in given.items() if text is not None}

@@ -52,6 +52,7 @@ def time(
     roofline: Annotated[
         bool, typer.Option(metavar="", help="Measure what the machine could do as well.", rich_help_panel=options.MEASUREMENT)
     ] = True,
+    form: options.Form = None,
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
@@ -77,7 +78,7 @@ def time(
     from ..keeping import begin
     from ..views import emit, timing_view
 
-    how = emit.choose(json, csv, output, drawn=("png", "svg"))
+    how = emit.choose(json, csv, output, drawn=("png", "svg"), form=form)
     keeping = begin(save)
     settings_given = options.parse_settings(kwarg)
     specs = [Path(model) if model.endswith(".onnx") else resolve(model, settings_given) for model in models]

@@ -8,7 +8,7 @@ from ...profilers.runs.compare_run import METRICS, Compared, CompareRun, Differe
 from ...profilers.stats import Estimate
 from .figures import exact, short, signed
 from .sketch import Mark, Scale, sketch, wide
-from .table import Grid, drawn, ns
+from .table import Grid, drawn, exactly, ns
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -45,7 +45,7 @@ def tables(run: CompareRun, most: int | None = None) -> Iterator["RenderableType
         yield from (Text(text, style="dim") for text in remarks(item, most))
     if run.front:
         yield Text(f"\n{front_heading(run.front)}", style="bold")
-        yield from (Text(line) for line in _plot(run.front))
+        yield from map(exactly, _plot(run.front))
         yield drawn(front(run.front))
     yield from (Text(text, style="yellow") for text in warnings(run))
 

@@ -8,7 +8,7 @@ from ...profilers.axes import AXES, LETTERS, Axis
 from ...profilers.runs.sweep_run import METRICS, SweepPoint, SweepRun, value
 from .figures import exact, short
 from .sketch import Mark, Scale, sketch
-from .table import Grid, drawn
+from .table import Grid, drawn, exactly
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,7 +36,7 @@ def tables(run: SweepRun) -> Iterator["RenderableType"]:
         yield from (Text(text) for text in sentences(run, axis))
         if len(run.along(axis)) > 1:
             yield Text("")
-            yield from (Text(line) for line in _plot(run, axis))
+            yield from map(exactly, _plot(run, axis))
     for warning in warnings(run):
         yield Text(warning, style="yellow")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mixbench.cli.views import roofline_chart, roofline_picture, roofline_view
+from mixbench.cli.views import document, roofline_chart, roofline_picture, roofline_view
 from mixbench.cli.views.roofline_lines import charts
 from mixbench.cli.views.roofline_plot import plot
 from mixbench.models.errors import BadInput
@@ -240,6 +240,14 @@ def test_the_plot_stands_in_ascii_where_the_screen_has_no_more(run: RooflineRun,
     assert [any(sign in line for line in lines[1:-4]) for sign in "-/.aA*|+"] == [True] * 8
     monkeypatch.setattr("mixbench.cli.views.roofline_plot.has_unicode", lambda: True)
     assert any("╱" in line for line in plot(chart))
+
+
+def test_the_plot_keeps_its_shape_in_markdown(run: RooflineRun) -> None:
+    before, plotted, after = document.markdown(roofline_view.tables(run, by_op=True)).split("```")
+    (chart,) = charts(run)
+    assert [line for line in plotted.splitlines() if line] == [line for line in plot(chart) if line]
+    assert "| aten::addmm | 1 | 1,024 |" in before
+    assert "| a machine, measured | here | 1 kFLOP/s |" in after
 
 
 def test_the_chart_is_one_self_contained_element(run: RooflineRun) -> None:

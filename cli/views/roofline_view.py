@@ -9,7 +9,7 @@ from ...profilers.runs.roofline_run import ModelPoint, OperatorPoint, Place, Roo
 from ...profilers.stats import Estimate
 from .roofline_lines import charts, peak_rate, rate
 from .roofline_plot import plot
-from .table import Grid, drawn, ns
+from .table import Grid, drawn, exactly, ns
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -38,7 +38,8 @@ def tables(run: RooflineRun, by_op: bool) -> Iterator["RenderableType"]:
         if any(item.traced_ns for item in point.operators):
             yield Text(TRACED, style="dim")
     for chart in charts(run):
-        yield Text("\n" + "\n".join(plot(chart)))
+        yield Text("")
+        yield from map(exactly, plot(chart))
     yield Text("")
     yield drawn(places(run))
     yield from (Text(line, style="dim") for line in settings(run))

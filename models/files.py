@@ -7,6 +7,11 @@ from pathlib import Path
 from .errors import BadInput
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept for the user: ``mixbench`` in $XDG_CACHE_HOME or ~/.cache. It need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixbench"
+
+
 def check_writable(output: Path) -> None:
     """Refuse what can't be written before any work is done for it.
 

@@ -14,7 +14,8 @@ from ..models.versions import versions
 from .counter import count
 from .devices.base import Device, Memory
 from .machine import look
-from .roofline import Roof, measure_roof
+from .peaks_kept import peaks_here
+from .roofline import Roof
 from .runs.timing_run import Achieved, Comparison, TimedModel, TimeRun, achieved, comparisons, timed_model
 from .subject import Subject, storage_bytes, torch_subject
 from .timing import Measurement, Progress, Timing, measure, peak_memory
@@ -78,6 +79,7 @@ def time_models(
     device: Device,
     settings: Settings,
     progress: Callable[[str], Progress] = lambda what: lambda timings, share: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> TimeRun:
     """Time models side by side, once for each batch.
 
@@ -85,6 +87,7 @@ def time_models(
         makers: one for each model; the first is what the others are compared with.
         batches: sizes of the first dimension, None for the model's own.
         progress: gives, for a batch, what `timing.measure` reports to.
+        tell: hears what is odd about the peaks that are kept of this machine.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -93,6 +96,7 @@ def time_models(
     compared: list[Comparison] = []
     measurements: list[Measurement] = []
     roof: Roof | None = None
+    doubts: tuple[str, ...] = ()
     for group, batch in enumerate(batches):
         subjects = _told_apart([make(replace(workload, batch=batch)) for make in makers])
         label = f"batch {batch}, " if len(batches) > 1 else ""
@@ -102,7 +106,11 @@ def time_models(
         measurements.append(found)
         compared += comparisons(found, group)
         if settings.roofline and roof is None and not found.partial:
-            roof = measure_roof(device, workload.dtype)
+            peaks = peaks_here(
+                device, [workload.dtype], progress=lambda text, share: progress(f"{text} ")((), share), tell=tell
+            )
+            if workload.dtype in peaks.flops_per_s:
+                roof, doubts = peaks.roof(workload.dtype), peaks.doubts
         for timing in found.timings:
             memory, reached = (None, None) if found.partial else (_memory(timing, device), _achieved(timing, roof))
             models.append(timed_model(timing, group, memory, reached))
@@ -115,15 +123,18 @@ def time_models(
         overhead_ns=measurements[0].overhead_ns,
         before=measurements[0].before,
         after=measurements[-1].after,
-        warnings=tuple(dict.fromkeys([*(word for found in measurements for word in found.warnings), *_doubts(models)])),
+        warnings=tuple(
+            dict.fromkeys([*(word for found in measurements for word in found.warnings), *doubts, *_doubts(models)])
+        ),
         partial=any(found.partial for found in measurements),
     )
 
 
 def _doubts(models: Sequence[TimedModel]) -> list[str]:
-    """A share above 1 can't be: the roof was measured while the machine was slower."""
+    """A share above 1 has a reason, and the user should know it."""
     over = [model for model in models if model.achieved and model.achieved.share > 1]
-    return [f"{m.model} is beyond the roof, which was measured while something else ran: measure again" for m in over]
+    why = "a peak was measured while something else ran, or its kernels multiply less than is counted"
+    return [f"{m.model} is beyond the roof: {why}; `mixbench roofline --measure-again` measures the peaks anew" for m in over]
 
 
 def _told_apart(subjects: list[Subject]) -> list[Subject]:
@@ -151,15 +162,14 @@ def _achieved(timing: Timing, roof: Roof | None) -> Achieved | None:
     """What was reached of the roof; None without one, or for an ONNX file whose FLOPs aren't known."""
     if roof is None:
         return None
-    case = timing.subject.case
-    flops = timing.subject.flops if case is None else count(_on_meta(case)).totals.flops
-    if flops is None:
+    subject, case = timing.subject, timing.subject.case
+    if case is not None:
+        counted = count(_on_meta(case))
+        least = (0, 0) if subject.grad else (counted.tree.compulsory_read_bytes, counted.tree.compulsory_written_bytes)
+        return achieved(timing, counted.totals.flops, *least, roof)
+    if subject.flops is None:
         return None
-    moved = 0
-    if not timing.subject.grad:
-        with torch.inference_mode():
-            moved = timing.subject.held_bytes + storage_bytes(pytree.tree_leaves(timing.subject.call()))
-    return achieved(timing, flops, moved, roof)
+    return achieved(timing, subject.flops, subject.held_bytes, storage_bytes(pytree.tree_leaves(subject.call())), roof)
 
 
 def _on_meta(case: Case) -> Case:

@@ -36,6 +36,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What mixbench keeps for the user goes elsewhere while tests run, in this process and in those that it starts."""
+    import matplotlib as mpl
+
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        if "MPLCONFIGDIR" not in os.environ:  # or matplotlib would look through all fonts again, and say so
+            patch.setenv("MPLCONFIGDIR", mpl.get_cachedir())
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 def _uniform(name: str, count: int) -> np.ndarray:
     """``count`` float64 numbers in [-1, 1) from the name alone: SplitMix64, seeded by the start of its SHA-256."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")

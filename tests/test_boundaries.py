@@ -40,6 +40,8 @@ def test_no_loose_python_file_lies_in_the_root() -> None:
         (["scale", "--help"], 0),
         (["export", "--help"], 0),
         (["history", "--help"], 0),
+        (["roofline", "--hardware", "list"], 0),
+        (["roofline", "ghostnetv2", "--hardware", "t4", "--dtype", "bfloat16"], 2),
         (["history", "--import", "no/such/file"], 2),
         (["check", "--format", "junitt"], 2),
         (["flops", "ghostnet2"], 2),

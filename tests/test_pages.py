@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 
-from mixbench.cli.views import flame, line_chart, parallel_page, scale_page
+from mixbench.cli.views import flame, line_chart, parallel_page, roofline_page, scale_page
 from mixbench.cli.views.line_chart import Line
 from mixbench.cli.views.page import page as skeleton
+from mixbench.models.spec import Workload as ModelWorkload
 from mixbench.models.versions import versions
+from mixbench.profilers.cost import Cost, CostTree, OperatorCost
 from mixbench.profilers.links import hardware
 from mixbench.profilers.machine import Machine, look
 from mixbench.profilers.parallel_job import Sweep, parse_methods
 from mixbench.profilers.parallel_modelled import crossovers, model_points
+from mixbench.profilers.roofline import Level, Peaks
 from mixbench.profilers.runs.parallel_run import Bar, MeasuredPoint, ParallelRun, Workload
+from mixbench.profilers.runs.roofline_run import RooflineRun, Work, measured_place, model_point
 from mixbench.profilers.runs.scale_run import ScalePoint, ScaleRun, over, rate, speed_up
 from mixbench.profilers.runs.trace_run import Frame
 from mixbench.profilers.stats import Estimate, estimate
@@ -137,6 +141,27 @@ def test_a_page_of_throughput_shows_points_and_a_guide(scaled: ScaleRun) -> None
     assert page.count("<circle") == 2 + 1, "two points, and the legend's"
 
 
+@pytest.fixture
+def roofline(machine: Machine) -> RooflineRun:
+    """A model with one nasty operator that no rule knows, and one that is known."""
+    known = OperatorCost("aten::mm", "matrix", 1, Cost(macs=10**6, read_bytes=10**5, written_bytes=10**4))
+    tree = CostTree("", "Net", operators=(known, OperatorCost(NASTY, "", 1, Cost())))
+    place = measured_place(NASTY, Peaks({"float32": 1e9}, (Level(1e9, 1000), Level(1e8)), NASTY, {NASTY: NASTY}), 10**9, 1)
+    point = model_point(Work(NASTY, ModelWorkload(), tree, 10**6, notes=(NASTY,)), place, estimate([5e6] * 20))
+    return RooflineRun((place,), (point,), machine, (NASTY,), partial=True)
+
+
+def test_a_page_of_a_roofline_has_floors_operators_and_the_plot(roofline: RooflineRun) -> None:
+    page = roofline_page.page(roofline, by_op=True)
+    text = " ".join(check_alone(page).texts)
+    for words in ("PARTIAL", "floor, unfused", "(no rule)", "fastest cache"):
+        assert words in text
+    assert "2 ms" in text and "40.0 %" in text, "two million FLOPs at a billion a second, in 5 ms"
+    # An operator, the model's floor and its time; and the legend's three.
+    assert page.count("<circle") == 6
+    assert ("of all floors" in text, "of all floors" in roofline_page.page(roofline, by_op=False)) == (True, False)
+
+
 def test_a_chart_puts_its_points_where_they_belong() -> None:
     chart = line_chart.line_chart("t", [Line("a", "measured", 0, ((1, 10.0), (2, 20.0), (4, 40.0)))], "u")
     places = [(float(x), float(y)) for x, y in re.findall(r'<circle class="d0" cx="([\d.]+)" cy="([\d.]+)"', chart)[:3]]
@@ -168,14 +193,15 @@ def shown(tab: Any, page: str, folder: Path) -> Path:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("kind", ["parallel", "scale", "trace"])
+@pytest.mark.parametrize("kind", ["parallel", "scale", "roofline", "trace"])
 def test_a_browser_shows_the_page_without_a_complaint_or_a_request(
-    kind: str, parallel: ParallelRun, scaled: ScaleRun, tab: Any, tmp_path: Path
+    kind: str, parallel: ParallelRun, scaled: ScaleRun, roofline: RooflineRun, tab: Any, tmp_path: Path
 ) -> None:
     frame = Frame(NASTY, "module", 1.0, 10.0, 10.0)
     pages = {
         "parallel": lambda: parallel_page.page(parallel),
         "scale": lambda: scale_page.page(scaled),
+        "roofline": lambda: roofline_page.page(roofline, by_op=True),
         "trace": lambda: skeleton(NASTY, "trace", {}, flame.STYLE, [flame.svg(frame)]),
     }
     file = shown(tab, pages[kind](), tmp_path)

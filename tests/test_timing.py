@@ -15,7 +15,7 @@ from mixbench.profilers.devices.accelerator import Accelerator
 from mixbench.profilers.devices.base import Call, Conditions, Memory, find, names
 from mixbench.profilers.devices.cpu import Cpu
 from mixbench.profilers.memory import allocator_peak
-from mixbench.profilers.roofline import Roof, measure_roof
+from mixbench.profilers.roofline import Level, Roof
 from mixbench.profilers.runs.timing_run import achieved, judge
 from mixbench.profilers.stats import Estimate
 from mixbench.profilers.subject import Subject, torch_subject
@@ -369,14 +369,15 @@ def test_graphs_are_for_inference_on_cuda() -> None:
         torch_subject(case_of(Net(), Workload(workload.inputs, mode="train")), cuda_graph=True)
 
 
-def test_a_roof_is_what_this_machine_did_and_a_share_is_of_the_least_time() -> None:
-    roof = measure_roof(Cpu(), "float32")
-    assert 1e8 < roof.flops_per_s < 1e14
-    assert 1e8 < roof.bytes_per_s < 1e13
+def test_a_share_is_of_the_least_time_and_names_the_bandwidth_for_so_many_bytes() -> None:
     timing = Timing(playing(steady(1.0)), samples=[2e9] * 10)
-    found = achieved(timing, flops=100, moved_bytes=30, roof=Roof(100.0, 10.0, "a script"))
-    assert (found.bound, found.share, found.flops_per_s) == ("memory", 1.5, 50.0)
-    assert achieved(timing, 100, 0, Roof(100.0, 10.0, "a script")).share == 0.5
+    roof = Roof(100.0, (Level(20.0, 10), Level(10.0)), "a script")
+    found = achieved(timing, flops=100, read_bytes=30, written_bytes=10, roof=roof)
+    # 10 of the 30 at 20 a second and the rest at 10; the 10 written at 20.
+    assert (found.bound, found.share, found.flops_per_s) == ("memory", (0.5 + 2 + 0.5) / 2, 50.0)
+    assert (found.moved_bytes, found.roof_bytes_per_s) == (40, 40 / 3)
+    assert achieved(timing, 100, 0, 0, roof).share == 0.5
+    assert achieved(timing, 100, 0, 0, roof).roof_bytes_per_s == 10.0
 
 
 @pytest.mark.parametrize(

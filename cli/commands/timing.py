@@ -101,11 +101,15 @@ def time(
         onnx_maker(spec, found, settings) if isinstance(spec, Path) else torch_maker(spec, found, settings) for spec in specs
     ]
     with timing_bar() as progress:
-        run = time_models(makers, workload, batches, found, settings, progress)
+        run = time_models(makers, workload, batches, found, settings, progress, _tell)
     tables, rows = (lambda: timing_view.tables(run)), (lambda: timing_view.rows(run))
     emit.emit(run, how, output, tables, rows, lambda kind: timing_view.draw(run, kind), keeping)
     if run.partial:
         raise typer.Exit(130)
+
+
+def _tell(text: str) -> None:
+    typer.echo(f"note: {text}", err=True)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from ..store import Figure
 from .check_run import Better, CheckRun, Kind
 from .compare_run import CompareRun
 from .parallel_run import ParallelRun
+from .roofline_run import RooflineRun
 from .run import ModelResult, Run
 from .scale_run import ScaleRun
 from .sweep_run import SweepRun
@@ -138,6 +139,19 @@ def _(record: TraceRun) -> tuple[Figure, ...]:
     trace = record.trace
     where = " ".join(word for word in (trace.workload, trace.how, trace.engine) if word)
     return (Figure(trace.model, where, "traced", trace.traced_ns, "ns", "measured", "lower"),)
+
+
+@metrics_of.register
+def _(record: RooflineRun) -> tuple[Figure, ...]:
+    # Floors move with the peaks that are kept, and modelled ones with a table: what was attained is what a history can follow.
+    found = []
+    for point in record.models:
+        if point.measured:
+            where = " ".join(word for word in (point.workload, point.how, point.runtime) if word)
+            found.append(_measured(point.model, where, "latency", point.measured.latency_ns, "ns"))
+            share = point.measured.unfused_share
+            found.append(Figure(point.model, where, "attained", share, "ratio", "measured", "higher"))
+    return tuple(found)
 
 
 @metrics_of.register

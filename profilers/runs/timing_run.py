@@ -34,7 +34,8 @@ class Achieved:
         flops: of contractions per call, counted.
         moved_bytes: that one call has to move at least: weights and inputs read once, outputs written once. 0 for a training
             step, for which no such bound is stated.
-        roof_flops_per_s, roof_bytes_per_s: measured here, see ``roof_source``.
+        roof_flops_per_s, roof_bytes_per_s: measured here, see ``roof_source``; the bandwidth is the one for so many bytes, of
+            which caches hold a part (`roofline.Roof.move_s`).
         share: the least possible time over the measured one.
         bound: which roof gives that time.
     """
@@ -154,8 +155,8 @@ def _scaled(found: Estimate, factor: float) -> Estimate:
     return Estimate(found.value * factor, low, high, found.level, found.samples)
 
 
-def achieved(timing: "Timing", flops: int, moved_bytes: int, roof: "Roof") -> Achieved:
-    """What a timing reached of the machine's roof.
+def achieved(timing: "Timing", flops: int, read_bytes: int, written_bytes: int, roof: "Roof") -> Achieved:
+    """What a timing reached of the machine's roof, as `mixbench roofline` has it: its compulsory floor.
 
     Raises:
         CannotMeasure: without samples.
@@ -163,13 +164,14 @@ def achieved(timing: "Timing", flops: int, moved_bytes: int, roof: "Roof") -> Ac
     if not timing.samples:
         raise CannotMeasure(f"there is no time of {timing.subject.name} yet", "let it run longer")
     seconds = timing.latency.value / 1e9
-    compute, memory = flops / roof.flops_per_s, moved_bytes / roof.bytes_per_s
+    compute, memory = roof.compute_s(flops), roof.move_s(read_bytes, written_bytes)
+    moved = read_bytes + written_bytes
     return Achieved(
         flops=flops,
-        moved_bytes=moved_bytes,
+        moved_bytes=moved,
         flops_per_s=flops / seconds,
         roof_flops_per_s=roof.flops_per_s,
-        roof_bytes_per_s=roof.bytes_per_s,
+        roof_bytes_per_s=moved / memory if moved else roof.memory_bytes_per_s,
         roof_source=roof.source,
         share=max(compute, memory) / seconds,
         bound="compute" if compute >= memory else "memory",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from . import meta
-from .dims import OpenInputs, check_known, usual_names
+from .dims import Call, OpenInputs, check_known, usual_names
 from .errors import BadInput, CannotMeasure, MixbenchError, first_line
 from .lookup import resolve
 from .spec import ModelSpec, TensorSpec, Workload
@@ -276,6 +276,8 @@ def _names(spec: TensorSpec) -> tuple[str, ...]:
 
 def _as_call(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Example inputs as a call: a dict is keyword arguments, a tuple or list positional ones, anything else is one."""
+    if isinstance(given, Call):
+        return given.args, dict(given.kwargs)
     if isinstance(given, Mapping):
         return (), dict(given)
     if isinstance(given, tuple | list):

@@ -42,18 +42,26 @@ def still_open(where: str, sizes: Mapping[str, int | None]) -> BadInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """Inputs of which some are positional and some are named."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class OpenInputs:
     """Example inputs, some of whose sizes have to be given by name.
 
     Attributes:
         sizes: those names, each with a size that is known to work.
-        make: the inputs at the sizes given, as a factory gives them.
+        make: the inputs at the sizes given.
     """
 
     sizes: Mapping[str, int]
-    make: Callable[[Mapping[str, int]], Any]
+    make: Callable[[Mapping[str, int]], Call]
 
-    def filled(self, where: str, workload: Workload) -> Any:
+    def filled(self, where: str, workload: Workload) -> Call:
         """The inputs at the workload's sizes.
 
         Raises:

@@ -58,13 +58,12 @@ def _factory(words: str, place: str) -> Callable[..., Any]:
     def build(task: str = "", download: bool | str = False, **entries: Any) -> Any:
         config = _config(transformers, place, str(download).lower() == "true", entries)
         kind = _class(transformers, config, task)
-        if hasattr(config, "use_cache"):
-            config.use_cache = False  # a call is one pass over all tokens
         try:
             module = kind(config)
         except ImportError as error:  # a part that another package has
             raise BadInput(f"{words} can't be built: {first_line(error)}", "install what it needs") from error
-        return module, _inputs(config, module)
+        found = _inputs(config, module)
+        return module, {item.name: item for item in found} if found else None
 
     return build
 
@@ -103,8 +102,8 @@ def _class(transformers: Any, config: Any, task: str) -> Callable[[Any], Any]:
     return auto._model_mapping[type(config)]  # type: ignore[no-any-return]
 
 
-def _inputs(config: Any, module: Any) -> tuple[TensorSpec, ...] | None:
-    """The main input of the model, by name, and the decoder's where it has one; None where it is of another kind."""
+def _inputs(config: Any, module: Any) -> tuple[TensorSpec, ...]:
+    """The main input of the model, by name, and the decoder's where it has one; none where it is of another kind."""
     main = module.main_input_name
     text = config.get_text_config()
     found: tuple[TensorSpec, ...]
@@ -120,7 +119,7 @@ def _inputs(config: Any, module: Any) -> tuple[TensorSpec, ...] | None:
     elif main == "input_features" and hasattr(config, "num_mel_bins") and hasattr(config, "max_source_positions"):
         found = (TensorSpec((1, config.num_mel_bins, 2 * config.max_source_positions), name=main),)
     else:
-        return None
+        return ()
     if config.is_encoder_decoder and "decoder_input_ids" in inspect.signature(module.forward).parameters:
         found += (_ids("decoder_input_ids", text),)
     return found

@@ -36,7 +36,6 @@ _WORDS = frozenset(
     "Symbol Integer Float Rational Add Mul Pow Mod Max Min Eq Ne Lt Le Gt Ge And Or Not FloorDiv CleanDiv CeilDiv ModularIndexing "
     "PythonMod IntTrueDiv FloatTrueDiv TruncToInt FloorToInt CeilToInt RoundToInt ToFloat PowByNatural Where true false".split()
 )
-_NAMED = ("name", "forward_arg_names", "user_input", "keyword_name")
 
 
 def read_program(path: Path) -> "ExportedProgram":
@@ -117,7 +116,7 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
                 yield from _texts(json.loads(item), "structure")
             else:
                 yield from _texts(item, word)
-                yield "name", word
+                yield ("expr_str" if key == "range_constraints" else "name"), word
 
 
 def _plain(key: str, text: str) -> bool:

@@ -34,8 +34,20 @@ def _factory(path: Path) -> Callable[[], Any]:
     module = program.module(check_guards=False)
     # The mode is part of what was exported; torch forbids to set it, and what takes models sets it always.
     del module.train, module.eval
+    _hold_constants(module)
     made = module, _inputs(path, program)
     return lambda: made
+
+
+def _hold_constants(module: Any) -> None:
+    """Make buffers of tensors that are plain attributes, so that they move with the module."""
+    import torch
+
+    for part in module.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, torch.Tensor):
+                delattr(part, name)
+                part.register_buffer(name, value, persistent=False)
 
 
 def _inputs(path: Path, program: "ExportedProgram") -> OpenInputs | None:
@@ -90,5 +102,5 @@ def _check_ranges(
     for symbol, bounds in program.range_constraints.items():
         size = chosen.get(symbol)
         if size is not None and not bounds.lower <= size <= bounds.upper:
-            limits = f"from {bounds.lower} to {bounds.upper}" if bounds.upper.is_Integer else f"at least {bounds.lower}"
+            limits = f"{max(1, bounds.lower)} to {bounds.upper}" if bounds.upper.is_Integer else f"{bounds.lower} and more"
             raise BadInput(f"{str(path)!r} takes no {symbols[symbol]} of {size}", f"it was exported for {limits}")

@@ -27,7 +27,9 @@ def complete_model(incomplete: str) -> list[tuple[str, str]]:
     from ..models.lookup import all_sources
     from ..models.registry import architectures
 
-    found = [(source.prefix, source.title) for _, source in all_sources() if source.prefix and source.prefix.startswith(incomplete)]
+    found = [
+        (source.prefix, source.title) for _, source in all_sources() if source.prefix and source.prefix.startswith(incomplete)
+    ]
     for name in architectures.names():
         family = architectures.describe(name)
         names = [name, *(f"{name}-{variant}" for variant in family.variants)]
@@ -125,8 +127,7 @@ Models = Annotated[
     list[str],
     typer.Argument(
         metavar="MODEL",
-        help="A name or a source from `mixbench models`, such as ghostnetv2, timm:resnet50, path/to/file.py:factory, model.pt2, "
-        "or an .onnx file.",
+        help="A name or a source from `mixbench models`, such as timm:resnet50 or file.py:factory, or an .onnx file.",
         autocompletion=complete_model,
         show_default=False,
     ),
@@ -139,7 +140,7 @@ Exportable = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A name or a source from `mixbench models`, such as ghostnetv2, timm:resnet50, path/to/file.py:factory, model.pt2.",
+        help="A name or a source from `mixbench models`, such as timm:resnet50, model.pt2 or file.py:factory.",
         autocompletion=complete_model,
         show_default=False,
     ),

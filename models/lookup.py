@@ -26,8 +26,12 @@ def resolve(words: str, settings: Mapping[str, Any] | None = None) -> ModelSpec:
         CannotMeasure: when a package that the source needs is missing.
     """
     settings = dict(settings or {})
-    fitting = [(len(pattern), name, source) for name, source in all_sources() for pattern in source.patterns
-               if fnmatchcase(words, pattern)]
+    fitting = [
+        (len(pattern), name, source)
+        for name, source in all_sources()
+        for pattern in source.patterns
+        if fnmatchcase(words, pattern)
+    ]
     if fitting:
         _, name, source = max(fitting, key=lambda found: found[0])
         _check_installed(words, source)

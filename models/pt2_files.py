@@ -11,10 +11,11 @@ import ast
 import io
 import json
 import logging
+import math
 import operator
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +28,42 @@ _FILES = re.compile(
     r"models/model\.json|data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config"
     r"\.json)|data/sample_inputs/model\.pt|archive_format|archive_version|byteorder|\.data/\w+|extra/[\w.\-]+"
 )
-_OPERATOR = re.compile(r"torch\.ops\.(aten|prims|prim|higher_order|torchvision|quantized_decomposed|torchao)(\.[A-Za-z]\w*|\._[a-z]\w*)+")
-_SIZES = re.compile(r"_operator\.(add|sub|mul|floordiv|truediv|mod|pow|neg|eq|ne|lt|le|gt|ge|and_|or_|getitem)|math\.\w+|torch\.sym_\w+")
-_EXPRESSION = (ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Constant, ast.UnaryOp, ast.USub, ast.BinOp, ast.Add,
-               ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE,
-               ast.Gt, ast.GtE)
+_OPERATOR = re.compile(
+    r"torch\.ops\.(aten|prims|prim|higher_order|torchvision|quantized_decomposed|torchao)(\.[A-Za-z]\w*|\._[a-z]\w*|\.__i?(and|or|xor|"
+    r"lshift|rshift)__)+"
+)
+_SIZES = re.compile(
+    r"_operator\.(add|sub|mul|floordiv|truediv|mod|pow|neg|eq|ne|lt|le|gt|ge|and_|or_|getitem)|math\.\w+|torch\.sym_\w+"
+)
+_EXPRESSION = (
+    ast.Expression,
+    ast.Call,
+    ast.keyword,
+    ast.Name,
+    ast.Load,
+    ast.Constant,
+    ast.UnaryOp,
+    ast.USub,
+    ast.BinOp,
+    ast.Add,
+    ast.Sub,
+    ast.Mult,
+    ast.Div,
+    ast.FloorDiv,
+    ast.Mod,
+    ast.Pow,
+    ast.Compare,
+    ast.Eq,
+    ast.NotEq,
+    ast.Lt,
+    ast.LtE,
+    ast.Gt,
+    ast.GtE,
+)
 _WORDS = frozenset(
-    "Symbol Integer Float Rational Add Mul Pow Mod Max Min Eq Ne Lt Le Gt Ge And Or Not FloorDiv CleanDiv CeilDiv ModularIndexing "
-    "PythonMod IntTrueDiv FloatTrueDiv TruncToInt FloorToInt CeilToInt RoundToInt ToFloat PowByNatural Where true false".split()
+    "Symbol Integer Float Rational Add Mul Pow Mod Max Min Eq Ne Lt Le Gt Ge And Or Not FloorDiv CleanDiv CeilDiv "
+    "ModularIndexing PythonMod IntTrueDiv FloatTrueDiv TruncToInt FloorToInt CeilToInt RoundToInt ToFloat PowByNatural "
+    "Where true false".split()
 )
 
 
@@ -58,7 +87,7 @@ def read_program(path: Path) -> "ExportedProgram":
     try:
         # The reader that the loader uses: another one might see other files in a zip made to be read in two ways.
         with PT2ArchiveReader(io.BytesIO(content)) as archive:
-            _check(path, {name: archive.read_bytes(name) for name in archive.get_file_names()})
+            _check(path, archive.get_file_names(), archive.read_bytes)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise BadInput(f"{str(path)!r} is no program of torch.export: {first_line(error)}", whole) from error
     loud = logging.getLogger("torch.export")
@@ -73,23 +102,23 @@ def read_program(path: Path) -> "ExportedProgram":
         loud.setLevel(level)
 
 
-def _check(path: Path, files: dict[str, bytes]) -> None:
+def _check(path: Path, names: list[str], read: Callable[[str], bytes]) -> None:
     import torch
 
-    if "models/model.json" not in files:
+    if "models/model.json" not in names:
         raise ValueError("it has no models/model.json")
-    if strange := next((name for name in files if not _FILES.fullmatch(name)), ""):
+    if strange := next((name for name in names if not _FILES.fullmatch(name)), ""):
         raise _unsafe(path, f"the file {strange!r}, which no exported program needs")
-    for name, entries in ((name, json.loads(files[name])["config"]) for name in files if name.endswith("_config.json")):
-        for weight, entry in entries.items():
-            if entry["use_pickle"] or f"{Path(name).parent.as_posix()}/{entry['path_name']}" not in files:
+    for config in (name for name in names if name.endswith("_config.json")):
+        for weight, entry in json.loads(read(config))["config"].items():
+            if entry["use_pickle"] or f"{Path(config).parent.as_posix()}/{entry['path_name']}" not in names:
                 raise _unsafe(path, f"{weight!r}, which is no plain tensor")
-    if examples := files.get("data/sample_inputs/model.pt"):
+    if "data/sample_inputs/model.pt" in names and (examples := read("data/sample_inputs/model.pt")):
         try:
             torch.load(io.BytesIO(examples), weights_only=True)
         except Exception as error:
             raise _unsafe(path, "example inputs that are more than tensors") from error
-    for key, text in _texts(json.loads(files["models/model.json"])):
+    for key, text in _texts(json.loads(read("models/model.json"))):
         if not _plain(key, text):
             raise _unsafe(path, f"{text[:60]!r} as a {key.replace('_', ' ')}")
 
@@ -110,9 +139,7 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         for word, item in value.items():
             if word in ("metadata", "guards_code", "torch_version", "as_string", "as_strings"):
                 continue  # never run: shown, left aside, or written as a literal
-            if word in ("in_spec", "out_spec") and isinstance(item, str) and item:
-                yield from _texts(json.loads(item), "structure")
-            elif word == "context" and isinstance(item, str):
+            if word in ("in_spec", "out_spec", "context") and isinstance(item, str) and item:
                 yield from _texts(json.loads(item), "structure")
             else:
                 yield from _texts(item, word)
@@ -124,8 +151,8 @@ def _plain(key: str, text: str) -> bool:
         return _is_size(text)
     if key == "target":
         return bool(_OPERATOR.fullmatch(text) or _SIZES.fullmatch(text))
-    # Parts of a module have dots and numbers in their names, and may have other signs; a name that is compiled has none of those.
-    return bool(re.fullmatch(r"[\w.\-/ ]*", text)) and "__import__" not in text
+    # Whatever becomes of a name in generated code: without brackets, commas, colons and = it calls nothing.
+    return bool(re.fullmatch(r"[\w.\-/ ]*", text))
 
 
 def _is_size(text: str) -> bool:
@@ -147,12 +174,12 @@ def _is_size(text: str) -> bool:
 
 def check_targets(program: "ExportedProgram", path: Path) -> None:
     """Refuse a graph that calls anything but operators and arithmetic: the last word, on what was really found by the names."""
-    import math
-
+    import torch
     from torch._ops import HigherOrderOperator, OpOverload
 
-    for node in program.graph.nodes:
+    arithmetic = (operator.add.__module__, math.sqrt.__module__, torch.sym_max.__module__)
+    graphs = [part.graph for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
+    for node in (node for graph in graphs for node in graph.nodes if node.op == "call_function"):
         known = isinstance(node.target, OpOverload | HigherOrderOperator)
-        module = getattr(node.target, "__module__", "")
-        if node.op == "call_function" and not known and module not in (operator.add.__module__, math.sqrt.__module__, "torch"):
+        if not known and getattr(node.target, "__module__", "") not in arithmetic:
             raise _unsafe(path, f"{node.target!r} as an operator")

@@ -21,7 +21,7 @@ def graph_inputs(path: Path, graph: onnx.GraphProto, workload: Workload) -> dict
 
     Args:
         workload: ``inputs`` give shapes by name, or without names in the file's order; ``batch`` fills the first dimensions,
-            ``dims`` those of a name, which is the input's with the dimension's number, such as ``x.1``, where the file has none.
+            ``dims`` those of a name, which is the input's and the dimension's number, such as ``x.1``, where the file has none.
 
     Raises:
         BadInput: when a dimension stays open, or what is given does not fit the file.

@@ -38,9 +38,9 @@ def open_onnx(
     """Open an ONNX file with ONNX Runtime's CPU provider, and make inputs for it.
 
     Args:
-        workload: ``inputs`` are shapes by name, or without names in the file's order, instead of the file's own; ``batch`` is for
-            an open first dimension of each input, 1 if not given; ``dims`` are for dimensions of these names. The seed is that
-            of the normal random numbers that float inputs get; integers are zeros, which index every table.
+        workload: ``inputs`` are shapes by name, or without names in the file's order, instead of the file's own; ``batch`` is
+            for an open first dimension of each input, 1 if not given; ``dims`` are for dimensions of these names. The seed is
+            that of the normal random numbers that float inputs get; integers are zeros, which index every table.
         threads: within one operator; ONNX Runtime's own choice if None.
         profile_to: the beginning of the file name for ONNX Runtime's profile; ``session.end_profiling()`` writes it.
 
@@ -48,8 +48,8 @@ def open_onnx(
         The session and what its ``run(None, feeds)`` takes.
 
     Raises:
-        BadInput: when there is no such file, it is no ONNX model, the inputs don't fit its description, or a dimension other than
-            a first one stays open.
+        BadInput: when there is no such file, it is no ONNX model, the inputs don't fit its description, or a dimension that
+            is no first one stays open.
     """
     read_onnx(path)
     options = onnxruntime.SessionOptions()
@@ -96,7 +96,7 @@ def _feeds(
         spec = given.get(item.name)
         dtype = np.dtype((spec.dtype if spec else "") or _DTYPES[item.type])
         is_float = np.issubdtype(dtype, np.floating)
-        shape = filled[item.name]
+        shape = tuple(map(int, filled[item.name]))  # none is a name any more
         feeds[item.name] = generator.standard_normal(shape).astype(dtype) if is_float else np.zeros(shape, dtype)
     return feeds
 

@@ -22,7 +22,7 @@ def trace(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A name or a source from `mixbench models`, such as ghostnetv2, timm:resnet50, file.py:factory, or a file in .onnx.",
+            help="A name or a source from `mixbench models`, such as timm:resnet50 or file.py:factory, or an .onnx file.",
             autocompletion=options.complete_model,
         ),
     ],

@@ -42,4 +42,6 @@ def refuse_weights(words: str, settings: dict[str, Any], names: Iterable[str]) -
         BadInput: when one is there and asks for some.
     """
     if asked := [name for name in names if settings.get(name) not in (None, False, "")]:
-        raise BadInput(f"{words} is built without weights, and --kwarg {asked[0]} asks for some", "--weights FILE loads a checkpoint")
+        raise BadInput(
+            f"{words} is built without weights, and --kwarg {asked[0]} asks for some", "--weights FILE loads a checkpoint"
+        )

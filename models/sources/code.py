@@ -14,7 +14,6 @@ from typing import Any
 from ..errors import BadInput, first_line
 from ..spec import ModelSpec, Source
 
-
 SOURCE = Source(
     form="PLACE:FACTORY",
     title="your own code, path/to/file.py:factory or package.module:factory",

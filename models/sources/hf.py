@@ -74,32 +74,41 @@ def _config(transformers: Any, place: str, download: bool, entries: dict[str, An
             place, local_files_only=not download, trust_remote_code=False, return_unused_kwargs=True, **entries
         )
     except (OSError, ValueError, KeyError) as error:
+        what = f"no configuration is read from {place!r}: {first_line(error)}"
         if Path(place).exists():
-            hint = "it has to describe an architecture that transformers has itself; other code is never run"
-        else:
-            hint = "name a folder or a config.json"
-            hint += "" if download else ", or fetch its configuration by --kwarg download=true"
-        raise BadInput(f"no configuration is read from {place!r}: {first_line(error)}", hint) from error
+            raise BadInput(
+                what, "it has to be of an architecture that transformers has itself; other code is never run"
+            ) from error
+        if download:
+            raise BadInput(what, "check the id, and that the hub is reached; or name a folder or a config.json") from error
+        what = f"{place!r} is no folder or file here, and its configuration is not in the hub's cache"
+        raise BadInput(what, "check the path, or fetch the configuration by --kwarg download=true") from error
     if unused:
         raise BadInput(f"the configuration of {place!r} has no entry {next(iter(unused))!r}", "its config.json names them")
     return config
 
 
 def _class(transformers: Any, config: Any, task: str) -> Callable[[Any], Any]:
-    """The class that makes a module of a configuration: the one asked for, the one that it names, or the model without a head."""
+    """What makes a module of a configuration: the class of the task asked for, that it names, or the model without a head."""
     if task and task != "base":
-        heads = {name.removeprefix("AutoModelFor").lower(): name for name in dir(transformers) if name.startswith("AutoModelFor")}
+        heads = {
+            name.removeprefix("AutoModelFor").lower(): name for name in dir(transformers) if name.startswith("AutoModelFor")
+        }
         if (word := task.replace("-", "").lower()) not in heads:
-            near = ", ".join(("causal-lm", "masked-lm", "seq-2-seq-lm", "sequence-classification", "image-classification", "base"))
+            near = ", ".join(
+                ("causal-lm", "masked-lm", "seq-2-seq-lm", "sequence-classification", "image-classification", "base")
+            )
             raise BadInput(f"transformers has no task {task!r}", f"such as {near}")
         auto = getattr(transformers, heads[word])
     elif not task and (named := [getattr(transformers, name, None) for name in config.architectures or ()]) and named[0]:
-        return named[0]  # type: ignore[no-any-return]
+        return named[0]
     else:
         auto = transformers.AutoModel
     if type(config) not in auto._model_mapping:
-        raise BadInput(f"a {config.model_type} has no head for {task or 'base'!r}", "--kwarg task=base is the model without one")
-    return auto._model_mapping[type(config)]  # type: ignore[no-any-return]
+        raise BadInput(
+            f"a {config.model_type} has no head for {task or 'base'!r}", "--kwarg task=base is the model without one"
+        )
+    return auto._model_mapping[type(config)]
 
 
 def _inputs(config: Any, module: Any) -> tuple[TensorSpec, ...]:

@@ -80,8 +80,10 @@ def _inputs(path: Path, program: "ExportedProgram") -> OpenInputs | None:
     def make(asked: Mapping[str, int]) -> Call:
         chosen = {symbol: asked[word] for symbol, word in symbols.items()}
         _check_ranges(path, program, symbols, chosen)
-        made = [leaf if shape is None or all(isinstance(size, int) for size in shape) else _spec(leaf, shape, chosen)
-                for leaf, shape in zip(leaves, shapes, strict=True)]
+        made = [
+            leaf if shape is None or all(isinstance(size, int) for size in shape) else _spec(leaf, shape, chosen)
+            for leaf, shape in zip(leaves, shapes, strict=True)
+        ]
         args, kwargs = pytree.tree_unflatten(made, structure)
         return Call(tuple(args), dict(kwargs))
 
@@ -96,9 +98,7 @@ def _spec(leaf: Any, shape: tuple[Any, ...], chosen: Mapping[Any, int]) -> Tenso
     return TensorSpec(sizes, dtype, below=1 if floats or not leaf.numel() or leaf.is_meta else int(leaf.max()) + 1)
 
 
-def _check_ranges(
-    path: Path, program: "ExportedProgram", symbols: Mapping[Any, str], chosen: Mapping[Any, int]
-) -> None:
+def _check_ranges(path: Path, program: "ExportedProgram", symbols: Mapping[Any, str], chosen: Mapping[Any, int]) -> None:
     for symbol, bounds in program.range_constraints.items():
         size = chosen.get(symbol)
         if size is not None and not bounds.lower <= size <= bounds.upper:

@@ -1,0 +1,479 @@
+"""Models of other libraries and of files: by what name, on which inputs, and that nothing of them is run or fetched unasked."""
+
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mixbench
+from mixbench.models.errors import BadInput, CannotMeasure
+from mixbench.models.lookup import all_sources, resolve
+from mixbench.models.registry import sources
+from mixbench.models.spec import TensorSpec, Workload
+
+SCRIPT = Path(sys.executable).with_name("mixbench")
+LIBRARIES = {
+    "timm": """
+from types import SimpleNamespace
+from torch import nn
+__version__ = "1.2.3"
+def list_models(): return ["tiny50", "tiny18"]
+def is_model(name): return name.partition(".")[0] in list_models()
+def get_pretrained_cfg(name):
+    return SimpleNamespace(input_size=(3, 24, 24), crop_pct=0.75, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3),
+                           interpolation="bicubic", architecture="tiny50", tag="a1")
+def create_model(name, pretrained=False, num_classes=10, in_chans=3, **others):
+    assert not pretrained
+    net = nn.Sequential(nn.Conv2d(in_chans, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+    net.pretrained_cfg = {"input_size": (3, 24, 24)}
+    return net
+""",
+    "torchvision": '__version__ = "4.5.6"\n',
+    "torchvision/models": """
+from functools import partial
+from types import SimpleNamespace
+from torch import nn
+def tiny(weights="default", weights_backbone="default", num_classes=7):
+    assert weights is None and weights_backbone is None, "would be fetched"
+    return nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, num_classes))
+def list_models(): return ["tiny", "clip"]
+def get_model_builder(name): return tiny
+def get_model_weights(name):
+    steps = {"tiny": {"crop_size": 40}, "clip": {"crop_size": (8, 6)}}[name]
+    return SimpleNamespace(DEFAULT=SimpleNamespace(transforms=partial(dict, **steps)))
+""",
+}
+
+
+@pytest.fixture
+def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stand-ins with the few functions that are used: the libraries themselves are large, and are tested nightly."""
+    for name, text in LIBRARIES.items():
+        folder = tmp_path / "libraries" / name
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text(text)
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("timm", "torchvision")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path / "libraries")
+    yield tmp_path / "libraries"
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("timm", "torchvision")]:
+        del sys.modules[name]
+
+
+def run(*words: str, path: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = dict(os.environ)
+    if path is not None:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(path), environment.get("PYTHONPATH", ""))))
+    return subprocess.run([SCRIPT, *words], capture_output=True, text=True, env=environment, cwd=cwd, timeout=120)
+
+
+def test_every_source_says_how_its_models_are_named() -> None:
+    found = dict(all_sources())
+    assert set(found) == {"code", "hf", "pt2", "timm", "torchvision"} == set(sources.names())
+    assert {source.prefix for source in found.values()} == {"", "hf:", "timm:", "torchvision:"}
+
+
+def test_of_patterns_that_fit_the_longest_decides(tmp_path: Path) -> None:
+    assert resolve("json:loads").source == ""  # a module of one's own, or of Python's
+    with pytest.raises(BadInput, match=r"there is no file 'a:b\.pt2'"):
+        resolve("a:b.pt2")
+
+
+def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mixbench.models.lookup.find_spec", lambda name: None)
+    for words, package, extra in (("timm:resnet50", "timm", "timm"), ("hf:x", "transformers", "hf")):
+        with pytest.raises(CannotMeasure, match=f"{words} needs the package {package}") as caught:
+            resolve(words)
+        assert (caught.value.hint, caught.value.exit_code) == (f"pip install 'mixbench[{extra}]'", 3)
+
+
+def test_a_library_that_does_not_fit_torch_is_explained(tmp_path: Path, libraries: Path) -> None:
+    (libraries / "torchvision" / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    with pytest.raises(CannotMeasure, match="torchvision fails to import: RuntimeError: operator") as caught:
+        mixbench.build("torchvision:tiny")
+    assert f"torch {torch.__version__}" in caught.value.hint
+
+
+def test_a_timm_model_comes_with_its_input_and_takes_settings(libraries: Path) -> None:
+    case = mixbench.build("timm:tiny50.a1", in_chans=1, num_classes=5)
+    assert case.workload.inputs == (TensorSpec((1, 1, 24, 24)),)
+    assert mixbench.count(case).totals.macs == 24 * 24 * 9 * 4 + 4 * 5
+    assert all(parameter.is_meta for parameter in case.module.parameters())
+
+
+def test_heights_widths_and_batches_are_given_by_name(libraries: Path) -> None:
+    work = Workload(dims=(("height", 8), ("width", 6), ("batch", 2)))
+    assert mixbench.build("timm:tiny50", work).workload.inputs == (TensorSpec((2, 3, 8, 6)),)
+    with pytest.raises(BadInput, match="timm:tiny50 has no open dimension 'seq'") as caught:
+        mixbench.build("timm:tiny50", Workload(dims=(("seq", 8),)))
+    assert "batch, height, width" in caught.value.hint
+
+
+def test_dimensions_of_an_architecture_have_names_too() -> None:
+    case = mixbench.build("ghostnetv2", Workload(dims=(("height", 64), ("width", 96))))
+    assert case.workload.inputs == (TensorSpec((1, 3, 64, 96)),)
+
+
+@pytest.mark.parametrize("words", ["timm:tiny", "torchvision:tin", "timm:"])
+def test_an_unknown_model_of_a_library_is_explained(libraries: Path, words: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        mixbench.build(words)
+    assert "tiny" in caught.value.hint or "timm:resnet50" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        ("timm:tiny50", {"pretrained": True}),
+        ("timm:tiny50", {"checkpoint_path": "x.pth"}),
+        ("torchvision:tiny", {"weights": "DEFAULT"}),
+        ("torchvision:tiny", {"weights_backbone": "DEFAULT"}),
+    ],
+)
+def test_no_setting_fetches_weights(libraries: Path, words: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="is built without weights"):
+        resolve(words, settings)
+
+
+def test_timms_names_of_hubs_and_folders_are_refused(libraries: Path) -> None:
+    for words in ("timm:hf-hub:someone/net", "timm:local-dir:/tmp", "timm:someone/net"):
+        with pytest.raises(BadInput, match="is not timm:NAME"):
+            resolve(words)
+
+
+def test_a_torchvision_model_has_the_crop_of_its_weights_as_input(libraries: Path) -> None:
+    assert mixbench.build("torchvision:tiny").workload.inputs == (TensorSpec((1, 3, 40, 40)),)
+    spec = resolve("torchvision:clip").factory()
+    assert spec(num_classes=2)[1] == (TensorSpec((1, 3, 16, 8, 6)),)
+
+
+def test_the_command_counts_a_model_of_a_library(libraries: Path) -> None:
+    done = run("flops", "timm:tiny50", "--dim", "height=12", "--kwarg", "num_classes=3", "--json", path=libraries)
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["models"]
+    assert result["inputs"] == ["1x3x12x24"]
+    assert result["totals"]["macs"] == 12 * 24 * 27 * 4 + 4 * 3
+
+
+def test_an_exported_file_says_how_its_images_were_prepared(libraries: Path) -> None:
+    from mixbench.export.capture import describe
+
+    case = mixbench.build("timm:tiny50.a1", device="cpu")
+    said = describe(case, case.module, {"x": torch.zeros(1, 3, 24, 24)})
+    assert json.loads(said["mean"]) == [0.5, 0.4, 0.3] and json.loads(said["std"]) == [0.1, 0.2, 0.3]
+    assert (said["resize"], said["crop"], said["weights"]) == ("32", "24", "random")
+    assert said["preprocessing_source"] == "timm 1.2.3, tiny50.a1"
+
+
+def test_sources_are_listed_and_completed() -> None:
+    done = run("models", "--json")
+    assert {place["form"] for place in json.loads(done.stdout)["sources"]} >= {"timm:NAME", "torchvision:NAME", "FILE.pt2"}
+    from mixbench.cli.options import complete_model
+
+    assert [word for word, _ in complete_model("t")][:2] == ["timm:", "torchvision:"]
+
+
+def test_dim_wants_a_name_and_a_number() -> None:
+    for words in (["--dim", "seq"], ["--dim", "seq=0"], ["--dim", "=4"], ["--dim", "seq=4", "--dim", "seq=5"]):
+        done = run("flops", "ghostnetv2", *words)
+        assert done.returncode == 2 and done.stderr.startswith("error: --dim"), done.stderr
+    done = run("flops", "ghostnetv2", "--dim", "batch=4", "--batch", "5")
+    assert done.returncode == 2 and "a batch can't be 4 and 5" in done.stderr
+
+
+class Reader(nn.Module):
+    """Token ids to numbers, with a constant that is no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.out = nn.Embedding(50, 16), nn.Linear(16, 8)
+        self.shift = torch.arange(8.0)
+
+    def forward(self, ids: Tensor, scale: Tensor) -> Tensor:
+        return (self.out(self.table(ids)) + self.shift) * scale[:, :, None]
+
+
+class Joined(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([x, y], 1).relu() @ torch.ones(x.shape[1] + y.shape[1], 3)
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with programs whose sizes are fixed, open, and computed from each other."""
+    folder = tmp_path_factory.mktemp("programs")
+    batch, seq, length = torch.export.Dim("b"), torch.export.Dim("s", max=64), torch.export.Dim("n")
+    ids, scale = torch.randint(50, (2, 12)), torch.rand(2, 12)
+    sizes = {0: batch, 1: seq}
+    net = Reader().eval()
+    torch.export.save(torch.export.export(net, (ids,), {"scale": scale}), folder / "fixed.pt2")
+    dynamic = torch.export.export(net, (ids,), {"scale": scale}, dynamic_shapes={"ids": sizes, "scale": sizes})
+    torch.export.save(dynamic, folder / "open.pt2")
+    pair = (torch.rand(2, 4), torch.rand(2, 5))
+    joined = torch.export.export(Joined(), pair, dynamic_shapes={"x": {1: length}, "y": {1: length + 1}})
+    torch.export.save(joined, folder / "joined.pt2")
+    return folder
+
+
+def test_a_program_runs_on_its_own_example(programs: Path) -> None:
+    case = mixbench.build(str(programs / "fixed.pt2"))
+    assert tuple(map(str, case.workload.inputs)) == ("2x12:int64", "scale=2x12")
+    counted = mixbench.count(case)
+    assert (counted.device, counted.totals.macs, counted.params) == ("meta", 2 * 12 * 16 * 8, 50 * 16 + 16 * 8 + 8)
+
+
+def test_open_dimensions_of_a_program_are_asked_for_by_name(programs: Path) -> None:
+    done = run("flops", "open.pt2", cwd=programs)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "error: open.pt2 leaves batch and seq open",
+        "hint: give their sizes: --dim batch=2 --dim seq=12",
+    ]
+    done = run("flops", "open.pt2", "--batch", "3", "--dim", "seq=7", "--json", cwd=programs)
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["models"]
+    assert (result["inputs"], result["totals"]["macs"]) == (["3x7:int64", "scale=3x7"], 3 * 7 * 16 * 8)
+
+
+def test_a_program_computes_what_its_model_does(programs: Path) -> None:
+    case = mixbench.build(str(programs / "open.pt2"), Workload(batch=3, dims=(("seq", 5),)), "cpu")
+    ids = case.args[0]
+    assert int(ids.min()) >= 0 and int(ids.max()) < 50 and len(ids.unique()) > 1
+    weights = {name: tensor for name, tensor in case.module.state_dict().items() if "shift" not in name}
+    net = Reader().eval()
+    net.load_state_dict(weights)
+    assert torch.equal(case.module(*case.args, **case.kwargs), net(ids, **case.kwargs))
+
+
+def test_sizes_that_depend_on_one_another_are_asked_for_once(programs: Path) -> None:
+    path = str(programs / "joined.pt2")
+    with pytest.raises(BadInput, match=r"leaves x\.1 open"):
+        mixbench.build(path)
+    case = mixbench.build(path, Workload(dims=(("x.1", 9),)))
+    assert [item.shape for item in case.workload.inputs] == [(2, 9), (2, 10)]
+
+
+def test_what_a_program_was_not_exported_for_is_refused(programs: Path) -> None:
+    with pytest.raises(BadInput, match="takes no seq of 65"):
+        mixbench.build(str(programs / "open.pt2"), Workload(batch=1, dims=(("seq", 65),)))
+    with pytest.raises(BadInput, match="no open dimension 'batch'"):
+        mixbench.build(str(programs / "fixed.pt2"), Workload(batch=4))
+    with pytest.raises(BadInput, match="has no setting 'width'"):
+        resolve(str(programs / "fixed.pt2"), {"width": 2})
+
+
+Change = Callable[[dict[str, bytes]], None]
+
+
+def forged(source: Path, place: Path, change: Change) -> Path:
+    """A copy of a program whose parts were changed; their names are without the archive's own."""
+    with zipfile.ZipFile(source) as archive:
+        parts = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+    change(parts)
+    with zipfile.ZipFile(place, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(f"{source.stem}/{name}", content)
+    return place
+
+
+def in_text(old: str, new: str) -> Change:
+    def change(parts: dict[str, bytes]) -> None:
+        text = parts["models/model.json"].decode()
+        assert old in text
+        parts["models/model.json"] = text.replace(old, new).encode()
+
+    return change
+
+
+class Payload:
+    def __init__(self, mark: Path) -> None:
+        self.mark = str(mark)
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.mark,)
+
+
+def pickled(mark: Path) -> Change:
+    buffer = io.BytesIO()
+    torch.save(((Payload(mark),), {}), buffer)
+    return lambda parts: parts.update({"data/sample_inputs/model.pt": buffer.getvalue()})
+
+
+def a_pickled_weight(parts: dict[str, bytes]) -> None:
+    config = json.loads(parts["data/weights/model_weights_config.json"])
+    entry = config["config"]["out.bias"]
+    entry["use_pickle"] = True
+    parts["data/weights/model_weights_config.json"] = json.dumps(config).encode()
+    parts[f"data/weights/{entry['path_name']}"] = pickle.dumps(1)
+
+
+def test_a_forged_copy_without_a_change_is_read(programs: Path, tmp_path: Path) -> None:
+    """So that what is refused below is refused for its change."""
+    path = forged(programs / "open.pt2", tmp_path / "same.pt2", lambda parts: None)
+    assert mixbench.build(str(path), Workload(batch=1, dims=(("seq", 2),))).workload.inputs[0].shape == (1, 2)
+
+
+def test_a_program_cannot_smuggle_a_pickle(programs: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    path = forged(programs / "fixed.pt2", tmp_path / "bad.pt2", pickled(mark))
+    with pytest.raises(BadInput, match="example inputs that are more than tensors"):
+        mixbench.build(str(path))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (in_text("torch.ops.aten.mul.Tensor", "torch.os.system"), "'torch.os.system' as a target"),
+        (in_text("torch.ops.aten.mul.Tensor", "torch.ops.load_library"), "as a target"),
+        (in_text("torch.ops.aten.mul.Tensor", "torch.ops.aten.__class__.mro"), "as a target"),
+        (in_text("torch.ops.aten.mul.Tensor", "torch.ops.mine.op.default"), "as a target"),
+        (in_text("Mul(Integer(16)", "Mul(__import__('os').mkdir('mark')"), "as a expr str"),
+        (in_text("Mul(Integer(16)", "Mul(Integer.__class__(16)"), "as a expr str"),
+        (in_text('"forward_arg_names": ["ids"', '"forward_arg_names": ["ids=exit(3)"'), "as a forward arg names"),
+        (lambda parts: parts.update({"data/aotinductor/model/lib.so": b""}), "the file 'data/aotinductor/model/lib.so'"),
+        (lambda parts: parts.update({"data/constants/opaque_obj_0": b""}), "the file 'data/constants/opaque_obj_0'"),
+        (a_pickled_weight, "'out.bias', which is no plain tensor"),
+    ],
+)
+def test_a_program_that_would_have_to_be_trusted_is_refused(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, what: str
+) -> None:
+    path = forged(programs / "open.pt2", tmp_path / "bad.pt2", change)
+    monkeypatch.setattr(torch.export, "load", lambda *_: pytest.fail("it was loaded"))
+    with pytest.raises(BadInput) as caught:
+        mixbench.build(str(path), Workload(batch=1, dims=(("seq", 2),)))
+    assert what in caught.value.what
+
+
+def test_guards_of_a_program_are_not_run(programs: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    guard = f"[\"__import__('os').mkdir({str(mark)!r})\", "
+    path = forged(programs / "open.pt2", tmp_path / "bad.pt2", in_text('"guards_code": [', f'"guards_code": {guard}'))
+    case = mixbench.build(str(path), Workload(batch=1, dims=(("seq", 2),)), "cpu")
+    case.module(*case.args, **case.kwargs)
+    assert not mark.exists()
+
+
+def test_what_is_no_program_is_explained(programs: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.pt2").write_text("no program")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "weights.pt2")
+    whole = (programs / "fixed.pt2").read_bytes()
+    (tmp_path / "cut.pt2").write_bytes(whole[: len(whole) // 2])
+    for name in ("text", "weights", "cut"):
+        with pytest.raises(BadInput, match=r"is no program of torch\.export"):
+            mixbench.build(str(tmp_path / f"{name}.pt2"))
+
+
+LLAMA_70B = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "num_hidden_layers": 80,
+    "hidden_size": 8192,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "intermediate_size": 28672,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "tie_word_embeddings": False,
+}
+BERT = {
+    "architectures": ["BertForMaskedLM"],
+    "model_type": "bert",
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "vocab_size": 100,
+    "max_position_embeddings": 48,
+}
+
+
+def real(name: str) -> None:
+    """Skip where the library is missing, or was made for another torch than this one."""
+    try:
+        import_module(name)
+    except Exception as error:  # noqa: BLE001 - a binary for another torch raises whatever it likes
+        pytest.skip(f"{name}: {error}")
+
+
+def config(folder: Path, entries: dict[str, Any]) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(entries))
+    return folder
+
+
+@pytest.mark.targets
+@pytest.mark.parametrize("tokens", [128, 4096])
+def test_a_llama_of_70b_is_counted_without_its_weights(tmp_path: Path, tokens: int) -> None:
+    real("transformers")
+    case = mixbench.build(f"hf:{config(tmp_path / 'llama', LLAMA_70B)}", Workload(dims=(("seq", tokens),)))
+    counted = mixbench.count(case)
+    width, kv, inner, words, layers = 8192, 8 * 128, 28672, 128256, 80
+    weights = 2 * width * width + 2 * width * kv + 3 * width * inner  # of a layer: q and o, k and v, the gated MLP
+    scores = 2 * tokens * tokens * width  # q k^T and its product with v, of all heads; the causal half is computed too
+    assert counted.totals.macs == tokens * (layers * weights + width * words) + layers * scores
+    assert counted.params == layers * (weights + 2 * width) + 2 * words * width + width
+    assert counted.device == "meta" and all(parameter.is_meta for parameter in case.module.parameters())
+
+
+@pytest.mark.targets
+def test_the_head_of_a_transformers_model_is_chosen(tmp_path: Path) -> None:
+    real("transformers")
+    words = f"hf:{config(tmp_path / 'bert', BERT)}"
+    assert type(mixbench.build(words).module).__name__ == "BertForMaskedLM"
+    assert type(mixbench.build(words, task="base").module).__name__ == "BertModel"
+    assert type(mixbench.build(words, task="sequence-classification").module).__name__ == "BertForSequenceClassification"
+    case = mixbench.build(f"{words}/config.json", num_hidden_layers=1, device="cpu")
+    assert case.workload.inputs == (TensorSpec((1, 48), "int64", "input_ids"),)
+    assert 50 < int(case.kwargs["input_ids"].max()) < 100
+    for settings, what in (
+        ({"task": "speech"}, "no task 'speech'"),
+        ({"task": "image-classification"}, "a bert has no head"),
+        ({"depth": 2}, "has no entry 'depth'"),
+    ):
+        with pytest.raises(BadInput, match=what):
+            mixbench.build(words, **settings)
+
+
+@pytest.mark.targets
+def test_nothing_of_a_hub_is_fetched_and_no_code_of_a_folder_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real("transformers")
+    import socket
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("it looked for a host"))
+    with pytest.raises(BadInput, match="is no folder or file here") as caught:
+        mixbench.build("hf:someone/some-net")
+    assert "--kwarg download=true" in caught.value.hint
+    folder = config(tmp_path / "own", {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModel": "own.Model"}})
+    (folder / "own.py").write_text(f"import os; os.mkdir({str(tmp_path / 'mark')!r})")
+    with pytest.raises(BadInput, match="no configuration is read"):
+        mixbench.build(f"hf:{folder}")
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.targets
+@pytest.mark.parametrize(
+    ("library", "name", "params", "gigamacs"),
+    [
+        ("timm", "resnet50", 25_557_032, 4.09),
+        ("torchvision", "resnet50", 25_557_032, 4.09),
+        ("torchvision", "vit_b_16", 86_567_656, 17.56),
+        ("torchvision", "swin_t", 28_288_354, 4.49),
+    ],
+)
+def test_well_known_models_cost_what_is_known_of_them(library: str, name: str, params: int, gigamacs: float) -> None:
+    real(library)
+    counted = mixbench.count(mixbench.build(f"{library}:{name}"))
+    assert (counted.params, round(counted.totals.macs / 1e9, 2), counted.device) == (params, gigamacs, "meta")

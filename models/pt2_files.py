@@ -120,7 +120,7 @@ def _check(path: Path, names: list[str], read: Callable[[str], bytes]) -> None:
             raise _unsafe(path, "example inputs that are more than tensors") from error
     for key, text in _texts(json.loads(read("models/model.json"))):
         if not _plain(key, text):
-            raise _unsafe(path, f"{text[:60]!r} as a {key.replace('_', ' ')}")
+            raise _unsafe(path, f"{text[:60]!r} as its {key.replace('_', ' ')}")
 
 
 def _unsafe(path: Path, what: str) -> BadInput:

@@ -40,20 +40,20 @@ def find(words: str, settings: dict[str, Any]) -> ModelSpec:
         raise BadInput(f"there is no file {place!r}", "check the path; it is relative to the folder you are in")
     if path.is_dir() and not (path / "config.json").is_file():
         raise BadInput(f"{place!r} has no config.json", "name a folder that a model of transformers was saved to")
-    local = path.resolve() if path.exists() else None
-    label = "" if local is None else (local.parent if local.name == "config.json" else local).stem
+    owner = path.resolve().parent if path.name == "config.json" else path.resolve()
     return ModelSpec(
         name=words,
         factory=partial(_factory, words, place),
         settings=settings,
         changed=bool(settings),
         source="transformers",
-        label=label,
+        label=owner.name.removesuffix(".json"),
     )
 
 
 def _factory(words: str, place: str) -> Callable[..., Any]:
     transformers = imported("transformers")
+    transformers.logging.set_verbosity_error()  # its advice is for those who train or generate
 
     def build(task: str = "", download: bool | str = False, **entries: Any) -> Any:
         config = _config(transformers, place, str(download).lower() == "true", entries)
@@ -69,23 +69,33 @@ def _factory(words: str, place: str) -> Callable[..., Any]:
 
 
 def _config(transformers: Any, place: str, download: bool, entries: dict[str, Any]) -> Any:
+    here = place if Path(place).exists() else _cached(place)
+    if here is None and not download:
+        what = f"{place!r} is no folder or file here, and its configuration is not in the hub's cache"
+        raise BadInput(what, "check the path, or fetch the configuration by --kwarg download=true")
     try:
         config, unused = transformers.AutoConfig.from_pretrained(
-            place, local_files_only=not download, trust_remote_code=False, return_unused_kwargs=True, **entries
+            here or place, local_files_only=here is not None, trust_remote_code=False, return_unused_kwargs=True, **entries
         )
     except (OSError, ValueError, KeyError) as error:
         what = f"no configuration is read from {place!r}: {first_line(error)}"
-        if Path(place).exists():
-            raise BadInput(
-                what, "it has to be of an architecture that transformers has itself; other code is never run"
-            ) from error
-        if download:
-            raise BadInput(what, "check the id, and that the hub is reached; or name a folder or a config.json") from error
-        what = f"{place!r} is no folder or file here, and its configuration is not in the hub's cache"
-        raise BadInput(what, "check the path, or fetch the configuration by --kwarg download=true") from error
+        hint = "it has to be of an architecture that transformers has itself; other code is never run"
+        raise BadInput(what, hint if here else "check the id, and that the hub is reached") from error
     if unused:
         raise BadInput(f"the configuration of {place!r} has no entry {next(iter(unused))!r}", "its config.json names them")
     return config
+
+
+def _cached(place: str) -> str | None:
+    """The file of an id's configuration in the hub's cache, if it was fetched before.
+
+    It is looked up here, since transformers asks the hub for some things even where only local files are allowed.
+    """
+    try:
+        found = imported("huggingface_hub").try_to_load_from_cache(place, "config.json")
+    except ValueError:  # what is no id
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _class(transformers: Any, config: Any, task: str) -> Callable[[Any], Any]:

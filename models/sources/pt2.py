@@ -1,5 +1,6 @@
 """``FILE.pt2``: a program that ``torch.export.save`` has written, with its own weights and example inputs."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,8 @@ def _factory(path: Path) -> Callable[[], Any]:
     module = program.module(check_guards=False)
     # The mode is part of what was exported; torch forbids to set it, and what takes models sets it always.
     del module.train, module.eval
+    # Where the module is copied, torch's structure of its inputs warns of torch's own class.
+    warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
     _hold_constants(module)
     made = module, _inputs(path, program)
     return lambda: made

@@ -9,7 +9,10 @@ Units, once for the whole project:
 * elementwise FLOPs are everything else that computes on floating point numbers: biases, norms, activations, pooling,
   interpolation, softmax, reductions;
 * activations are the elements that the contractions of the forward pass write (Radosavovic et al., "Designing Network
-  Design Spaces", CVPR 2020, section 3).
+  Design Spaces", CVPR 2020, section 3);
+* bytes read and written are those of operators that share nothing with their neighbours: each operand and result once a call,
+  an upper bound of what fusion leaves; compulsory bytes are those of everything fused into one: each weight, input and output
+  once, a lower bound. What a cache serves is in both.
 """
 
 from collections.abc import Iterator
@@ -24,6 +27,23 @@ class Cost:
     fft_flops: int = 0
     elementwise_flops: int = 0
     activations: int = 0
+    read_bytes: int = 0
+    written_bytes: int = 0
+
+    @property
+    def arithmetic(self) -> "Cost":
+        """The same without bytes, which two ways of computing one thing rarely share."""
+        return Cost(self.macs, self.fft_flops, self.elementwise_flops, self.activations)
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes read and written."""
+        return self.read_bytes + self.written_bytes
+
+    @property
+    def all_flops(self) -> int:
+        """FLOPs of all three buckets."""
+        return 2 * self.macs + self.fft_flops + self.elementwise_flops
 
     @property
     def flops(self) -> int:
@@ -36,11 +56,61 @@ class Cost:
             self.fft_flops + other.fft_flops,
             self.elementwise_flops + other.elementwise_flops,
             self.activations + other.activations,
+            self.read_bytes + other.read_bytes,
+            self.written_bytes + other.written_bytes,
         )
 
 
 FREE = Cost()
 """Views, copies and look-ups: no arithmetic, by rule and not by oversight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Parameters and buffers of one dtype, each storage once."""
+
+    dtype: str
+    param_bytes: int
+    buffer_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a run holds in memory, in bytes, by the life of each tensor's storage in the order of execution.
+
+    Scratch that a kernel takes for itself is not in it, nor what an allocator rounds up.
+
+    Attributes:
+        held: weights, by dtype.
+        output_bytes: of results, a part of the activations.
+        activation_bytes: everything that the run makes, together.
+        peak_activation_bytes: the most of it that is alive at once; in training gradients of parameters count too.
+        peak_module, peak_operator: where that was.
+        saved_bytes: what is alive between the forward and the backward pass; 0 without one.
+        gradient_bytes: of parameters; 0 without a backward pass.
+        trained: bytes of each parameter that has a gradient.
+    """
+
+    held: tuple[Held, ...] = ()
+    input_bytes: int = 0
+    output_bytes: int = 0
+    activation_bytes: int = 0
+    peak_activation_bytes: int = 0
+    peak_module: str = ""
+    peak_operator: str = ""
+    saved_bytes: int = 0
+    gradient_bytes: int = 0
+    trained: tuple[int, ...] = ()
+
+    @property
+    def param_bytes(self) -> int:
+        """Of parameters of every dtype."""
+        return sum(item.param_bytes for item in self.held)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Of buffers of every dtype."""
+        return sum(item.buffer_bytes for item in self.held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +131,8 @@ class CostTree:
     """A module by its full name (the root's is empty): its own operators, its own parameters, and its children.
 
     ``params`` counts each tensor once, where it comes first; ``shared_params`` are those that came before elsewhere.
+    ``compulsory_read_bytes`` and ``compulsory_written_bytes`` are of the module with everything below it: what comes into it
+    from outside (weights too) and what outside needs of it, each once. They don't add up over modules.
     """
 
     name: str
@@ -68,6 +140,8 @@ class CostTree:
     calls: int = 0
     params: int = 0
     shared_params: int = 0
+    compulsory_read_bytes: int = 0
+    compulsory_written_bytes: int = 0
     operators: tuple[OperatorCost, ...] = ()
     children: tuple["CostTree", ...] = field(default=())
 
@@ -102,7 +176,8 @@ class CostTree:
                 merged[item.operator] = OperatorCost(item.operator, item.family, calls, cost)
 
         def dearest(item: OperatorCost) -> tuple[int, ...]:
-            return (-item.cost.macs, -item.cost.fft_flops, -item.cost.elementwise_flops, -item.calls)
+            cost = item.cost
+            return (-cost.macs, -cost.fft_flops, -cost.elementwise_flops, -cost.moved_bytes, -item.calls)
 
         return tuple(sorted(merged.values(), key=lambda item: (*dearest(item), item.operator)))
 
@@ -122,6 +197,7 @@ class Count:
     backward: Cost
     params_bn_folded: int
     notes: tuple[str, ...] = ()
+    footprint: Footprint = Footprint()
 
     @property
     def totals(self) -> Cost:

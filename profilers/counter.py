@@ -4,12 +4,10 @@ Everything that torch computes passes its dispatcher, whatever Python code asks 
 operator without a rule is named and counted as uncounted. Counting happens on the meta device, where tensors have shapes but
 no storage; a model that needs real values runs on the CPU instead, and the count says why.
 
-Three switches make torch take its decomposed form, so that the count does not depend on the device: attention as products
-and softmax, no fused encoder layer, no oneDNN recurrent layer. They are put back whatever happens.
+The same pass tells the memory that the run takes (`liveness`) and the bytes that it moves (`traffic`).
 """
 
 import bisect
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -22,12 +20,16 @@ from torch.utils import _pytree as pytree
 from ..models import meta, meta_kernels
 from ..models.case import Case
 from ..models.errors import BadInput, MixbenchError, first_line
-from .cost import FREE, Cost, CostTree, Count, OperatorCost
+from .cost import FREE, Cost, CostTree, Count, Footprint, Held, OperatorCost
+from .counted_form import decomposed, gradients_aside, run_backward
 from .formulas import rule_for
 from .formulas.table import name_of
+from .fused_attention import ATTENTION, is_fused, keep, operands
+from .liveness import Key, Ledger, held_bytes
+from .traffic import Traffic, extent, leaves, traffic
 
 ROOT = ""
-_FLEX_SWITCH = "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"
+_STILL: Traffic = ([], [])
 
 
 Listener = Callable[[Cost], None]
@@ -88,37 +90,62 @@ def count_call(
     """
     module = getattr(module, "_orig_mod", module)  # a compiled module hides its operators, its original shows them
     names = {id(child): name for name, child in module.named_modules()}
+    inputs = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    parameters = list(module.parameters())
     watch = _Watch(listener)
+    held = [tensor for tensor in (*parameters, *module.buffers()) if not nn.parameter.is_lazy(tensor)]
+    watch.ledger.outside((*held, *inputs))
     with ExitStack() as stack:
-        stack.enter_context(_decomposed())
+        stack.enter_context(decomposed())
         stack.enter_context(_followed(module, names, watch))
-        stack.enter_context(_gradients_aside(module) if train else torch.no_grad())
-        stack.enter_context(_EscapeWatch(watch))
+        stack.enter_context(gradients_aside(module) if train else torch.no_grad())
+        stack.enter_context(_attention_watched(watch))
+        stack.enter_context(_FunctionWatch(watch))
         stack.enter_context(_OperatorWatch(watch))
         output = module(*args, **kwargs)
+        saved = watch.ledger.live if train else 0
         if train:
             watch.backward = True
             run_backward(output)
-    tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs, list(module.parameters()))) if isinstance(leaf, Tensor)]
-    device = next((tensor.device.type for tensor in tensors), "cpu")
+        trained = [parameter for parameter in parameters if train and parameter.grad is not None]
+        gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+        results = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+        output_bytes = watch.ledger.finish(results)
+        watch.ledger.finish(gradients)
+    device = next((tensor.device.type for tensor in (*inputs, *parameters)), "cpu")
     tree = _tree(module, watch)
     notes = (*notes, *_cost_notes(names, module))
-    return Count(tree, device, watch.spent[False], watch.spent[True], _params_bn_folded(module, tree.total_params), notes)
+    footprint = Footprint(
+        held=_held(module),
+        input_bytes=sum(size for _, size in held_bytes(inputs)),
+        output_bytes=output_bytes,
+        activation_bytes=watch.ledger.made,
+        peak_activation_bytes=watch.ledger.peak,
+        peak_module=watch.ledger.peak_module,
+        peak_operator=watch.ledger.peak_operator,
+        saved_bytes=saved,
+        gradient_bytes=sum(size for _, size in held_bytes(gradients)),
+        trained=tuple(map(extent, trained)),
+    )
+    folded = _params_bn_folded(module, tree.total_params)
+    return Count(tree, device, watch.spent(False), watch.spent(True), folded, notes, footprint)
 
 
 class _Watch:
-    """What has been seen so far: for each module and operator, the calls and their cost."""
+    """What has been seen so far: for each module, operator and pass, the calls and their cost; and the memory they took."""
 
     def __init__(self, listener: Listener | None = None) -> None:
         self.listener = listener
-        self.seen: dict[tuple[str, str, str], tuple[int, Cost]] = {}
+        self.seen: dict[Key, list[int]] = {}
         self.calls: dict[str, int] = {}
         self.stack = [ROOT]
         self.backward = False
-        self.spent = {False: FREE, True: FREE}
-        # From which autograd sequence number on which module was running; see `module_of_backward`.
+        self.ledger = Ledger(self._spill)
+        self.kernel = 0
+        self._kernels = 0
+        # From which autograd sequence number on which module was running, and which fused kernel; see `_forward_of`.
         self._marks: list[int] = [0]
-        self._modules: list[str] = [ROOT]
+        self._places: list[tuple[str, int]] = [(ROOT, 0)]
 
     def enter(self, name: str) -> None:
         self.stack.append(name)
@@ -129,33 +156,78 @@ class _Watch:
         self.stack.pop()
         self._mark()
 
+    @contextmanager
+    def fused(self) -> Iterator[None]:
+        """What runs within this block is one kernel."""
+        self._kernels += 1
+        self.kernel = self._kernels
+        self._mark()
+        try:
+            yield
+        finally:
+            self.kernel = 0
+            self._mark()
+
+    def attend(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Run attention, as one kernel if it is one."""
+        first, settings, options = operands(args, kwargs)
+        if self.kernel or not is_fused(*first, *settings, **options):
+            return ATTENTION(*args, **kwargs)
+        with self.fused():
+            q, k, v, kept = keep(*first)
+            result: Tensor = ATTENTION(q, k, v, *settings, **options)
+            if first[0].transpose(1, 2).is_contiguous():  # the kernel lays its result out like the queries
+                result = result.transpose(1, 2).contiguous().transpose(1, 2)
+            if kept:
+                with torch.utils._python_dispatch._disable_current_modes():
+                    kept.append(result.detach())
+        self.ledger.leave((result,))
+        return result
+
     def _mark(self) -> None:
         self._marks.append(torch.autograd._get_sequence_nr())  # type: ignore[attr-defined]
-        self._modules.append(self.stack[-1])
+        self._places.append((self.stack[-1], self.kernel))
 
-    def module(self) -> str:
-        """The module that the current operator belongs to."""
+    def _place(self) -> tuple[str, int]:
+        """The module and the fused kernel that the current operator belongs to."""
         if self.backward and len(self.stack) == 1:  # a recomputed forward has its own stack
-            return self._module_of_backward()
-        return self.stack[-1]
+            return self._forward_of()
+        return self.stack[-1], self.kernel
 
-    def _module_of_backward(self) -> str:
+    def _forward_of(self) -> tuple[str, int]:
         """Autograd numbers its nodes in the order of the forward pass, so a node's number tells who made it."""
         node = torch._C._current_autograd_node()
         number = node._sequence_nr() if node is not None else None
         if number is None or number >= 2**63:  # gradient accumulators carry the largest number
-            return ROOT
-        return self._modules[bisect.bisect_right(self._marks, number) - 1]
+            return ROOT, 0
+        return self._places[bisect.bisect_right(self._marks, number) - 1]
 
-    def record(self, operator: str, family: str, cost: Cost) -> None:
-        if self.backward and cost.activations:
-            cost = Cost(cost.macs, cost.fft_flops, cost.elementwise_flops)
-        key = (self.module(), operator, family)
-        calls, total = self.seen.get(key, (0, FREE))
-        self.seen[key] = (calls + 1, total + cost)
-        self.spent[self.backward] += cost
+    def record(self, operator: str, family: str, cost: Cost, results: Any = (), moved: Traffic = _STILL) -> None:
+        module, kernel = self._place()
+        key = (module, operator, family, self.backward)
+        tensors = (results,) if isinstance(results, Tensor) else leaves((results,))
+        read, written = self.ledger.operator(key, kernel, tensors, *moved)
+        if cost.read_bytes or cost.written_bytes:  # the rule knows better
+            read, written = cost.read_bytes, cost.written_bytes
+        seen = self.seen.get(key)
+        if seen is None:
+            seen = self.seen[key] = [0] * 7
+        sizes = (1, cost.macs, cost.fft_flops, cost.elementwise_flops, 0 if self.backward else cost.activations, read, written)
+        for place, size in enumerate(sizes):
+            if size:
+                seen[place] += size
         if self.listener:
-            self.listener(cost)
+            self.listener(Cost(*sizes[1:]))
+
+    def _spill(self, key: Key, size: int) -> None:
+        self.seen[key][6] += size
+
+    def spent(self, backward: bool) -> Cost:
+        """The cost of one pass."""
+        sums = [
+            sum(column) for column in zip(*(seen[1:] for key, seen in self.seen.items() if key[3] == backward), strict=True)
+        ]
+        return Cost(*sums)
 
 
 class _OperatorWatch(meta.CheapDispatchMode):
@@ -176,16 +248,19 @@ class _OperatorWatch(meta.CheapDispatchMode):
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        result = meta_kernels.run(func, args, kwargs) if isinstance(func, torch._ops.OpOverload) else None
+        with torch._C.DisableTorchFunction():  # looking at a tensor's shape is no call of the model's
+            result = meta_kernels.run(func, args, kwargs) if isinstance(func, torch._ops.OpOverload) else None
         if result is None:
             result = func(*args, **kwargs)
-        name = name_of(func)
-        self.watch.record(name, rule.family if rule else "", rule.formula(result, *args, **kwargs) if rule else FREE)
+        with torch._C.DisableTorchFunction():
+            cost = rule.formula(result, *args, **kwargs) if rule else FREE
+            self.watch.record(name_of(func), rule.family if rule else "", cost, result, traffic(func, result, args, kwargs))
         return result
 
 
-class _EscapeWatch(TorchFunctionMode):
-    """Names the doors through which values leave torch: what is computed behind them is seen by nobody."""
+class _FunctionWatch(TorchFunctionMode):
+    """Names the doors through which values leave torch, since what is computed behind them is seen by nobody; and knows the
+    one function that is a single kernel on devices and many operators here."""
 
     DOORS = frozenset({Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__})
 
@@ -196,7 +271,7 @@ class _EscapeWatch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self.DOORS:
             self.watch.record(f"Tensor.{func.__name__}", "", FREE)
-        return func(*args, **(kwargs or {}))
+        return self.watch.attend(args, kwargs or {}) if func is ATTENTION else func(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -220,61 +295,15 @@ def _followed(module: nn.Module, names: dict[int, str], watch: _Watch) -> Iterat
 
 
 @contextmanager
-def _decomposed() -> Iterator[None]:
-    """torch's decomposed form of attention, encoder layers and recurrent layers, within this block only."""
-    switches: list[tuple[Callable[[], bool], Callable[[bool], None], bool]] = [
-        (torch._C._get_flash_sdp_enabled, torch._C._set_sdp_use_flash, False),
-        (torch._C._get_mem_efficient_sdp_enabled, torch._C._set_sdp_use_mem_efficient, False),
-        (torch._C._get_cudnn_sdp_enabled, torch._C._set_sdp_use_cudnn, False),
-        (torch._C._get_math_sdp_enabled, torch._C._set_sdp_use_math, True),
-        (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled, False),
-        (torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled, False),
-    ]
-    before = [get() for get, _, _ in switches]
-    try:
-        for _, put, value in switches:
-            put(value)
-        with _eager():
-            yield
-    finally:
-        for (_, put, _), value in zip(switches, before, strict=True):
-            put(value)
-
-
-@contextmanager
-def _gradients_aside(module: nn.Module) -> Iterator[None]:
-    """Let a backward pass start from no gradients, as a training step does, and give the module back the ones it had."""
-    before = [(parameter, parameter.grad) for parameter in module.parameters()]
-    for parameter, _ in before:
-        parameter.grad = None
+def _attention_watched(watch: _Watch) -> Iterator[None]:
+    """Torch's own layers call attention where no mode sees it: through this name, put in its place within this block only."""
+    functional = torch.nn.functional
+    before = functional.scaled_dot_product_attention
+    functional.scaled_dot_product_attention = lambda *args, **kwargs: watch.attend(args, kwargs)
     try:
         yield
     finally:
-        for parameter, gradient in before:
-            parameter.grad = gradient
-
-
-@contextmanager
-def _eager() -> Iterator[None]:
-    """Run compiled parts of a model as they were written. Only where the compiler is loaded: loading it takes a second."""
-    with ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        if flex := sys.modules.get("torch.nn.attention.flex_attention"):
-            # It compiles itself even where it was not asked to.
-            stack.callback(setattr, flex, _FLEX_SWITCH, getattr(flex, _FLEX_SWITCH, False))
-            setattr(flex, _FLEX_SWITCH, True)
-        yield
-
-
-def run_backward(output: Any) -> None:
-    """Backward from every output that has a gradient, started by ones of its shape: no loss, so nothing of its own."""
-    roots = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.requires_grad]
-    if not roots:
-        raise BadInput("no output of the model depends on a parameter", "leave --train out, or check requires_grad")
-    with torch.utils._python_dispatch._disable_current_modes():
-        seeds = [torch.ones_like(root) for root in roots]
-    torch.autograd.backward(roots, seeds)
+        functional.scaled_dot_product_attention = before
 
 
 def _cost_notes(names: dict[int, str], module: nn.Module) -> Iterator[str]:
@@ -287,9 +316,12 @@ def _cost_notes(names: dict[int, str], module: nn.Module) -> Iterator[str]:
 
 def _tree(module: nn.Module, watch: _Watch) -> CostTree:
     """Arrange what was seen under the modules that it belongs to."""
-    operators: dict[str, list[OperatorCost]] = {}
-    for (name, operator, family), (calls, cost) in watch.seen.items():
-        operators.setdefault(name, []).append(OperatorCost(operator, family, calls, cost))
+    operators: dict[str, dict[str, OperatorCost]] = {}
+    for (name, operator, family, _), (calls, *sizes) in watch.seen.items():
+        here = operators.setdefault(name, {})
+        other = here.get(operator, OperatorCost(operator, family, 0, FREE))
+        here[operator] = OperatorCost(operator, family, calls + other.calls, Cost(*sizes) + other.cost)
+    borders = watch.ledger.borders()
     counted: set[int] = set()
     visited: set[int] = set()
 
@@ -309,11 +341,22 @@ def _tree(module: nn.Module, watch: _Watch) -> CostTree:
             calls=watch.calls.get(name, 0),
             params=fresh,
             shared_params=sum(own.values()) - fresh,
-            operators=tuple(sorted(operators.get(name, ()), key=lambda item: item.operator)),
+            compulsory_read_bytes=borders.get(name, (0, 0))[0],
+            compulsory_written_bytes=borders.get(name, (0, 0))[1],
+            operators=tuple(sorted(operators.get(name, {}).values(), key=lambda item: item.operator)),
             children=children,
         )
 
     return node(ROOT, module)
+
+
+def _held(module: nn.Module) -> tuple[Held, ...]:
+    """Weights by dtype, those that share a storage once."""
+    found: dict[str, list[int]] = {}
+    parameters = set(map(id, module.parameters()))
+    for tensor, size in held_bytes((*module.parameters(), *module.buffers())):
+        found.setdefault(str(tensor.dtype).removeprefix("torch."), [0, 0])[id(tensor) not in parameters] += size
+    return tuple(Held(dtype, own, buffers) for dtype, (own, buffers) in sorted(found.items()))
 
 
 def _params_bn_folded(module: nn.Module, params: int) -> int:

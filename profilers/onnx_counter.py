@@ -9,7 +9,7 @@ the branch that is taken, if that follows. Functions of the file are counted by 
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import prod
 from pathlib import Path
 
@@ -20,12 +20,14 @@ from ..models.errors import BadInput, first_line
 from ..models.onnx_files import read_onnx
 from ..models.onnx_names import node_names, versions_of
 from ..models.spec import DTYPES, TensorSpec, Workload
+from .borders import Border
 from .cost import FREE, Cost, CostTree, Count, OperatorCost
 from .onnx_control import branches_of, results_of
 from .onnx_formulas import rule_for
 from .onnx_formulas.table import Rule, name_of
 from .onnx_graph import Call, ShapeUnknownError, Value, call_of, constant
 from .onnx_inputs import graph_inputs, specs_of
+from .onnx_memory import GraphMemory, size_of
 
 FIXED = "constants"
 """The family of nodes that a runtime computes when it loads the file."""
@@ -83,14 +85,17 @@ def count_model(model: onnx.ModelProto, inputs: Mapping[str, Value]) -> OnnxCoun
         except Exception as error:
             what = f"the functions of the ONNX file are broken: {first_line(error)}"
             raise BadInput(what, "export or download it again") from error
-    walk = _Walk(versions_of(model))
+    walk = _Walk(versions_of(model), GraphMemory(inputs))
     known = dict(inputs)
     walk.graph(model.graph, known, turns=1, around=())
     first = next((value for value in inputs.values() if value.floating), None)
     kind = str(helper.tensor_dtype_to_np_dtype(first.kind)) if first else "float32"
     specs: tuple[TensorSpec, ...] = specs_of(dict(inputs))
-    tree = walk.tree()
-    count = Count(tree, "onnx", tree.total, FREE, tree.total_params - walk.norm_scales, tuple(walk.notes()))
+    outputs = [known[item.name] for item in model.graph.output if item.name in known]
+    footprint, border = walk.memory.finish(outputs, walk.weight_bytes, walk.param_bytes)
+    tree = walk.tree(border)
+    folded = tree.total_params - walk.norm_scales
+    count = Count(tree, "onnx", tree.total, FREE, folded, tuple(walk.notes()), footprint)
     return OnnxCount(count, Workload(specs, dtype=kind if kind in DTYPES else "float32"), walk.macs)
 
 
@@ -111,9 +116,12 @@ class _Walk:
     """One pass over a graph and the graphs inside its nodes."""
 
     versions: Mapping[str, int]
+    memory: GraphMemory
     nodes: list[_Node] = field(default_factory=list)
     macs: dict[str, int] = field(default_factory=dict)
     norm_scales: int = 0
+    weight_bytes: dict[int, int] = field(default_factory=dict)
+    param_bytes: dict[int, int] = field(default_factory=dict)
     _unknown: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     _counted: set[tuple[str, ...]] = field(default_factory=set)
     _weights: dict[str, tuple[tuple[str, ...], int]] = field(default_factory=dict)
@@ -124,7 +132,8 @@ class _Walk:
         outside = self._weights
         self._weights = dict(outside)
         for tensor in graph.initializer:
-            known[tensor.name] = constant(tensor)
+            known[tensor.name] = value = constant(tensor)
+            self.weight_bytes[value.kind] = self.weight_bytes.get(value.kind, 0) + size_of(value)
             self._weights[tensor.name] = ((*around, tensor.name), prod(tensor.dims))
         for sparse in graph.sparse_initializer:
             known[sparse.values.name] = Value(sparse.values.data_type, tuple(sparse.dims), fixed=True)
@@ -151,22 +160,25 @@ class _Walk:
             self._fixed += 1
         cost, family = FREE, found.family if found else ""
         try:
-            cost = _times(found.formula(call), turns) if found else FREE
+            cost = found.formula(call) if found else FREE
         except ShapeUnknownError:
             operator, family = f"{operator} (shape unknown)", ""
         except (LookupError, ValueError):  # a file from anywhere: an attribute is missing, or two shapes don't fit
             operator, family = f"{operator} (not understood)", ""
-        self._add(name, node, OperatorCost(operator, family, turns, cost), around, call)
+        path, kinds = _path(name, node, around)
+        cost = _times(cost + Cost(0, 0, 0, 0, *self.memory.node(path, operator, call, bool(around))), turns)
+        self._add(path, kinds, node, OperatorCost(operator, family, turns, cost), call)
         return cost
 
     def _add(
-        self, name: str, node: onnx.NodeProto, cost: OperatorCost, around: tuple[str, ...], call: Call | None = None
+        self,
+        path: tuple[str, ...],
+        kinds: tuple[str, ...],
+        node: onnx.NodeProto,
+        cost: OperatorCost,
+        call: Call | None = None,
     ) -> None:
-        modules, kinds = _modules(node)
         params, shared = self._params(node, call) if call else (0, 0)
-        told = bool(_metadata(node, _NAMESPACE) or _metadata(node, _SCOPES))
-        leaf = name if told or around else re.split(r"[/.]", name)[-1] or name
-        path = (*modules, *around, leaf)
         self.nodes.append(_Node(path, kinds, node.op_type, cost, params, shared))
 
     def _params(self, node: onnx.NodeProto, call: Call) -> tuple[int, int]:
@@ -185,6 +197,7 @@ class _Walk:
             else:
                 self._counted.add(key)
                 own += size
+                self.param_bytes[value.kind] = self.param_bytes.get(value.kind, 0) + size_of(value)
                 self.norm_scales += size if norm and place == 1 else 0
         return own, shared
 
@@ -205,12 +218,16 @@ class _Walk:
         if outputs is None:
             del self.nodes[before:]
             return self._given_up(node, "shape", turns, around), call
-        return cost, Call(call.operator, call.domain, call.version, call.inputs, outputs, call.attributes)
+        call = Call(call.operator, call.domain, call.version, call.inputs, outputs, call.attributes)
+        *outer, name = around
+        self.memory.node(_path(name, node, tuple(outer))[0], node.op_type, call, bool(outer), runs_graph=True)
+        return cost, call
 
     def _given_up(self, node: onnx.NodeProto, why: str, turns: int, around: tuple[str, ...]) -> Cost:
         """A control node as uncounted."""
         *outer, name = around
-        self._add(name, node, OperatorCost(f"{node.op_type} ({why} unknown)", "", turns, FREE), tuple(outer))
+        path, kinds = _path(name, node, tuple(outer))
+        self._add(path, kinds, node, OperatorCost(f"{node.op_type} ({why} unknown)", "", turns, FREE))
         self._unknown.setdefault((node.op_type, why), []).append(name)
         return FREE
 
@@ -223,12 +240,20 @@ class _Walk:
         if self._fixed:
             yield f"nodes that depend on constants alone, computed when the file is loaded and free after that: {self._fixed}"
 
-    def tree(self) -> CostTree:
+    def tree(self, border: Border) -> CostTree:
         """The nodes under the modules that their names or metadata tell of."""
-        return _node_tree("", "Graph", self.nodes, 0)
+        return _node_tree("", "Graph", self.nodes, 0, border)
 
 
-def _node_tree(name: str, kind: str, nodes: list[_Node], depth: int) -> CostTree:
+def _path(name: str, node: onnx.NodeProto, around: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The modules around a node with the node itself, and the modules' classes."""
+    modules, kinds = _modules(node)
+    told = bool(_metadata(node, _NAMESPACE) or _metadata(node, _SCOPES))
+    leaf = name if told or around else re.split(r"[/.]", name)[-1] or name
+    return (*modules, *around, leaf), kinds
+
+
+def _node_tree(name: str, kind: str, nodes: list[_Node], depth: int, border: Border) -> CostTree:
     groups: dict[str, list[_Node]] = {}
     for node in nodes:
         groups.setdefault(node.path[depth], []).append(node)
@@ -238,16 +263,18 @@ def _node_tree(name: str, kind: str, nodes: list[_Node], depth: int) -> CostTree
         inner = [node for node in group if len(node.path) > depth + 1]
         if inner:
             kinds = [node.kinds[depth] for node in inner if depth < len(node.kinds)]
-            children.append(_node_tree(full, next(iter(kinds), "Module"), inner, depth + 1))
+            children.append(_node_tree(full, next(iter(kinds), "Module"), inner, depth + 1, border))
         for node in group:
             if len(node.path) == depth + 1:
-                children.append(CostTree(full, node.kind, node.operator.calls, node.params, node.shared, (node.operator,)))
+                own = (node.operator.calls, node.params, node.shared, *border.get(full, (0, 0)), (node.operator,))
+                children.append(CostTree(full, node.kind, *own))
     # How often a module was called, a graph doesn't tell.
-    return CostTree(name, kind, 0 if name else 1, children=tuple(children))
+    calls = 0 if name else 1
+    return CostTree(name, kind, calls, 0, 0, *border.get(name, (0, 0)), children=tuple(children))
 
 
 def _times(cost: Cost, turns: int) -> Cost:
-    return Cost(cost.macs * turns, cost.fft_flops * turns, cost.elementwise_flops * turns, cost.activations * turns)
+    return cost if turns == 1 else Cost(*(getattr(cost, item.name) * turns for item in fields(Cost)))
 
 
 def _metadata(node: onnx.NodeProto, key: str) -> str:

@@ -27,7 +27,7 @@ from ..models.errors import BadInput, CannotMeasure
 from ..models.lookup import resolve
 from ..models.spec import TensorSpec, Workload
 from ..models.versions import versions
-from .counter import run_backward
+from .counted_form import run_backward
 from .devices.base import Device, find
 from .joined import Joined, joined
 from .machine import Disturbances, look, usable_cores

@@ -14,7 +14,7 @@ import torch
 from ..models.case import Case
 from ..models.errors import CannotMeasure, first_line
 from .cost import Count
-from .counter import run_backward
+from .counted_form import run_backward
 from .formulas.table import rule_of_name
 from .runs.run import Difference, Opinion
 

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from ..models.case import Case
 from ..models.errors import BadInput, CannotMeasure, first_line
-from .counter import run_backward
+from .counted_form import run_backward
 
 _WARM_CALLS_BEFORE_CAPTURE = 3
 """As torch.cuda.make_graphed_callables does, so that lazy initialisation is not captured."""

@@ -72,6 +72,15 @@ UNARY = (
     "neg abs relu hardtanh sigmoid hardsigmoid hardswish tanh silu gelu leaky_relu elu exp log sqrt rsqrt reciprocal sin cos "
     "erf softplus softshrink square clamp"
 ).split()
+BACKWARD: dict[str, Arguments] = {
+    **dict.fromkeys("silu gelu sigmoid tanh hardsigmoid hardswish".split(), ()),
+    "threshold": (0.0,),
+    "hardtanh": (-1.0, 1.0),
+    "leaky_relu": (0.1, False),
+    "softplus": (1.0, 20.0),
+    "softshrink": (0.5,),
+}
+"""Backward passes, with their arguments after the gradient and what was kept of the forward pass."""
 SCALAR = (
     "add.Scalar sub.Scalar mul.Scalar div.Scalar pow.Tensor_Scalar eq.Scalar gt.Scalar clamp_min.default clamp_max.default"
 ).split()
@@ -247,6 +256,25 @@ def test_reductions_and_softmax(x: Tensor, keepdim: bool, axes: list[int]) -> No
     assert_agrees(aten.triu.default, (x, 1))
 
 
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), name=st.sampled_from(list(BACKWARD)))
+def test_backward_passes_of_pointwise_operators(data: st.DataObject, name: str) -> None:
+    gradient = data.draw(tensors())
+    kept = data.draw(tensors(tuple(gradient.shape)))
+    assert_agrees(overload(f"{name}_backward"), (gradient, kept, *BACKWARD[name]))
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), rows=st.integers(1, 4), width=st.integers(1, 4))
+def test_backward_passes_of_softmax_and_embeddings(data: st.DataObject, rows: int, width: int) -> None:
+    gradient = data.draw(tensors((2, rows, width)))
+    output = data.draw(tensors((2, rows, width)))
+    for operator in (aten._softmax_backward_data.default, aten._log_softmax_backward_data.default):
+        assert_agrees(operator, (gradient, output, data.draw(st.integers(-3, 2)), torch.float32))
+    indices = data.draw(tensors((2, rows), torch.int64))
+    assert_agrees(aten.embedding_dense_backward.default, (gradient, indices, 7, -1, False))
+
+
 @settings(max_examples=80, deadline=None)
 @given(data=st.data(), axis=st.integers(-2, 1), count=st.integers(1, 3))
 def test_look_ups_choices_and_concatenation(data: st.DataObject, axis: int, count: int) -> None:
@@ -310,7 +338,18 @@ def test_common_cases_are_answered_and_not_only_left_to_torch() -> None:
         ),
         "arange": lambda: assert_agrees(aten.arange.default, (5,), {"device": torch.device("meta")}),
         "repeat": lambda: assert_agrees(aten.repeat.default, (matrix, [2, 1])),
+        "embedding_dense_backward": lambda: assert_agrees(
+            aten.embedding_dense_backward.default, (matrix, torch.empty(3, dtype=torch.int64, device="meta"), 9, -1, False)
+        ),
     }
+    for name, rest in BACKWARD.items():
+        answered[f"{name}_backward"] = lambda name=name, rest=rest: assert_agrees(  # type: ignore[misc]
+            overload(f"{name}_backward"), (x, x, *rest)
+        )
+    for name in ("_softmax", "_log_softmax"):
+        answered[f"{name}_backward_data"] = lambda name=name: assert_agrees(  # type: ignore[misc]
+            overload(f"{name}_backward_data"), (x, x, -1, torch.float32)
+        )
     for name in (*UNARY, "tril", "triu"):
         arguments: Arguments = (x, 0.0, 1.0) if name == "clamp" else (x,)
         answered[name] = lambda name=name, arguments=arguments: assert_agrees(overload(name), arguments)  # type: ignore[misc]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ...profilers.runs.run import ModelResult, Run, label_of
+from ...profilers.runs.run import ModelResult, Module, Operator, Run, label_of
 from .table import add, plain, small, table_of
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ _TOTALS = (
     ("fft_flops", "FFT FLOPs", "idealised 5 N log2 N"),
     ("elementwise_flops", "elementwise FLOPs", "norms, activations, pooling, biases"),
     ("activations", "activations", "elements that contractions write"),
+    ("moved_bytes", "bytes, unfused", "each operator reads its operands and writes its results: at most"),
+    ("compulsory_bytes", "bytes, compulsory", "each weight, input and output once: at least"),
 )
 _ABREAST = 4
 """Models side by side that a screen has room for."""
@@ -34,6 +36,7 @@ def tables(run: Run, depth: int | None, by_op: bool) -> Iterator["RenderableType
         if len(run.models) == 1:
             yield Text(f"{result.model}  {', '.join(result.inputs)} {result.dtype}, {result.mode}", style="bold")
             yield _totals(result)
+            yield _memory(result)
         for item in result.uncounted:
             text = f"uncounted in {result.model}: {item.operator}, {item.calls} calls: no rule, cost unknown, in no total"
             yield Text(text, style="bold yellow")
@@ -61,7 +64,8 @@ def rows(run: Run, depth: int | None, by_op: bool) -> Iterator[Mapping[str, Any]
             yield from (head | asdict(item) for item in result.modules if item.depth <= depth)
         else:
             missed = sum(item.calls for item in result.uncounted)
-            yield head | asdict(result.totals) | {"uncounted_calls": missed}
+            memory = {"param_bytes": result.memory.param_bytes, "peak_activation_bytes": result.memory.peak_activation_bytes}
+            yield head | asdict(result.totals) | memory | {"uncounted_calls": missed}
 
 
 def _totals(result: ModelResult) -> "Table":
@@ -72,11 +76,41 @@ def _totals(result: ModelResult) -> "Table":
     if result.mode == "train":
         add(table, "forward MACs", result.forward.macs, _about(result.forward.macs), "")
         add(table, "backward MACs", result.backward.macs, _about(result.backward.macs), "as executed")
+    cost = result.totals
+    if cost.moved_bytes and cost.compulsory_bytes:
+        least, most = (f"{cost.all_flops / size:.3g}" for size in (cost.moved_bytes, cost.compulsory_bytes))
+        add(table, "FLOPs a byte", f"{least} to {most}", "", "arithmetic intensity: all FLOPs over the bytes above")
     seen = result.coverage
     where = "from the file's graph" if result.device == "onnx" else f"on {result.device}"
     words = f"{seen.covered_calls:,} of {seen.calls:,} calls have a rule, {where}"
     add(table, "coverage", _percent(result), "", words)
     return table
+
+
+def _memory(result: ModelResult) -> "Table":
+    """What it holds: MB are 10^6 bytes."""
+    memory = result.memory
+    table = table_of("\nmemory", ("", "left"), ("", "right"), ("", "left"))
+    kinds = ", ".join(f"{mb(item.param_bytes + item.buffer_bytes)} {item.dtype}" for item in memory.held)
+    add(table, "weights", mb(memory.param_bytes + memory.buffer_bytes), f"buffers {mb(memory.buffer_bytes)}; {kinds}")
+    add(table, "inputs", mb(memory.input_bytes), "")
+    where = f"at {memory.peak_operator} in {memory.peak_module or result.model}" if memory.peak_operator else ""
+    words = "activations, gradients" if memory.training else "activations"
+    add(table, f"peak of {words}", mb(memory.peak_activation_bytes), where)
+    if memory.training is None:
+        add(table, "in all", mb(memory.total_peak_bytes), "weights, inputs and that peak", style="bold")
+        return table
+    add(table, "saved for backward", mb(memory.training.saved_bytes), "alive when the forward pass has ended")
+    add(table, "gradients", mb(memory.training.gradient_bytes), "of parameters")
+    for item in memory.training.optimisers:
+        state = f"its state {mb(item.state_bytes)}" if item.state_bytes else "no state"
+        add(table, f"in all, {item.name}", mb(item.peak_bytes), state, style="bold")
+    return table
+
+
+def mb(size: int) -> str:
+    """Bytes in MB (10^6), or in GB (10^9) from ten thousand MB on."""
+    return f"{size / 1e9:,.2f} GB" if size >= 1e10 else f"{size / 1e6:,.2f} MB"
 
 
 def _side_by_side(results: tuple[ModelResult, ...], first: ModelResult) -> "Table":
@@ -85,6 +119,8 @@ def _side_by_side(results: tuple[ModelResult, ...], first: ModelResult) -> "Tabl
     add(table, "input", *(", ".join(result.inputs) for result in results))
     for key, label, _ in _TOTALS:
         add(table, label, *(getattr(result.totals, key) for result in results))
+    add(table, "weights", *(mb(result.memory.param_bytes + result.memory.buffer_bytes) for result in results))
+    add(table, "peak of activations", *(mb(result.memory.peak_activation_bytes) for result in results))
     add(table, "coverage", *map(_percent, results))
     base = first.totals.macs
     add(table, f"MACs, {first.model} = 1", *(f"{result.totals.macs / base:.3f}" if base else "n/a" for result in results))
@@ -103,33 +139,42 @@ def _published(result: ModelResult) -> Iterator["RenderableType"]:
 
 
 def _modules(result: ModelResult, depth: int) -> "Table":
-    columns = ("kind", "calls", "parameters", "MACs", "share", "FFT FLOPs", "elementwise FLOPs", "activations")
-    table = plain(f"\nmodules of {result.model}, each with all below it", "module", *columns, left=2)
+    columns = ("kind", "calls", "parameters", "MACs", "share", "FFT FLOPs", "elementwise FLOPs", "activations", "bytes")
+    table = plain(f"\nmodules of {result.model}, each with all below it", "module", *columns, "at least", left=2)
     whole = result.totals.macs
     for item in result.modules:
         if item.depth <= depth:
             name = "  " * item.depth + (item.name.rpartition(".")[2] or result.model)
             params = f"{item.params:,}" + (f" (+{item.shared_params:,} shared)" if item.shared_params else "")
             sizes = (item.macs, _share(item.macs, whole), item.fft_flops, item.elementwise_flops, item.activations)
-            add(table, name, item.kind, item.calls or "", params, *sizes)
+            least = item.compulsory_read_bytes + item.compulsory_written_bytes
+            add(table, name, item.kind, item.calls or "", params, *sizes, _moved(item), least)
     return table
 
 
 def _operators(result: ModelResult) -> Iterator["RenderableType"]:
-    columns = ("rule", "calls", "MACs", "share", "FFT FLOPs", "elementwise FLOPs", "activations")
+    columns = ("rule", "calls", "MACs", "share", "FFT FLOPs", "elementwise FLOPs", "activations", "bytes")
     table = plain(f"\noperators of {result.model}", "operator", *columns, left=2)
-    free = [item for item in result.operators if item.family and not (item.macs or item.fft_flops or item.elementwise_flops)]
+    free = [item for item in result.operators if item.family and not (_work(item) or _moved(item))]
     for item in result.operators:
         if item not in free:
             known = (item.macs, _share(item.macs, result.totals.macs), item.fft_flops, item.elementwise_flops, item.activations)
-            sizes = known if item.family else ("?",) * 5
+            sizes = (*(known if item.family else ("?",) * 5), _moved(item))
             add(table, item.operator, item.family or "none", item.calls, *sizes, style=None if item.family else "yellow")
     if free:
         names = ", ".join(item.operator.removeprefix("aten::") for item in free)
-        add(table, "free of arithmetic", "", sum(item.calls for item in free), "", "", "", "", "")
+        add(table, "free", "", sum(item.calls for item in free), "", "", "", "", "", "")
     yield table
     if free:
         yield small(f"free: {names}")
+
+
+def _work(item: Operator) -> int:
+    return item.macs + item.fft_flops + item.elementwise_flops
+
+
+def _moved(item: Operator | Module) -> int:
+    return item.read_bytes + item.written_bytes
 
 
 def _opinion(result: ModelResult, index: int) -> "Table":

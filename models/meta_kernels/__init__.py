@@ -6,7 +6,7 @@ anything unusual (mixed dtypes, odd strides, errors), and torch's own kernel the
 dtypes and strides with torch's: a kernel may be left out, but never differ.
 """
 
-from . import contraction, fourier, movement, norm, pointwise, pooling, reduction  # noqa: F401 - each registers its kernels
+from . import backward, contraction, fourier, movement, norm, pointwise, pooling, reduction  # noqa: F401 - each registers its kernels
 from .table import run
 
 __all__ = ["run"]

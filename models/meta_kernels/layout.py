@@ -30,6 +30,13 @@ def dense_strides(tensor: Tensor) -> list[int] | None:
     return strides
 
 
+def is_expanded(tensor: Tensor) -> bool:
+    """Whether it repeats itself along some dimensions, and the others lie in their order: what is made of it is contiguous."""
+    strides = [stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]
+    order = [stride for stride in strides if stride]
+    return len(order) < len(strides) and order == sorted(order, reverse=True)
+
+
 def broadcasts_plainly(tensors: Sequence[Tensor]) -> bool:
     """Whether the result of contiguous tensors is contiguous. Where shapes differ, torch looks at the strides of sides of one
     element as well, which may be anything."""

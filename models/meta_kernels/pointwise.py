@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .fourier import COMPLEX
-from .layout import broadcast, broadcasts_plainly, dense_strides, is_axis
+from .layout import broadcast, broadcasts_plainly, dense_strides, is_axis, is_expanded
 from .table import kernel
 
 
@@ -27,9 +27,10 @@ def _pointwise(operands: Sequence[Any], dtype: torch.dtype | None = None, comple
     shape = broadcast([tensor.shape for tensor in tensors])
     if shape is None:
         return None
-    if all(tensor.is_contiguous() for tensor in tensors):
-        if not broadcasts_plainly(tensors):
-            return None
+    contiguous = all(tensor.is_contiguous() for tensor in tensors)
+    if contiguous and not broadcasts_plainly(tensors):
+        return None
+    if contiguous or (len(tensors) == 1 and is_expanded(tensors[0])):
         return tensors[0].new_empty(shape, dtype=dtype or kind)
     strides = dense_strides(tensors[0]) if tensors[0].shape == shape else None
     return None if strides is None else torch.empty_strided(shape, strides, dtype=dtype or kind, device="meta")

@@ -18,7 +18,7 @@ def _sum(x: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Te
     axes = [dim] if isinstance(dim, int) else dim
     kind = kwargs.get("dtype")
     whole = x.dtype in (torch.int64, torch.int32) and kind == x.dtype  # without being told, sums of integers widen
-    if not axes or not x.is_contiguous() or not (whole or (x.is_floating_point() and kind is None)):
+    if not axes or not (whole or (x.is_floating_point() and kind is None)):
         return None
     if any(not -x.ndim <= axis < x.ndim for axis in axes):
         return None

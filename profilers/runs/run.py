@@ -1,7 +1,7 @@
 """The record of one `mixbench flops`: what the table shows and what ``--json`` prints. No torch here.
 
 Every field is plain data with its unit in its name or its docstring, so the JSON is this record and nothing else. The schema
-beside this file (``flops-1.schema.json``) is generated from these types; a change that a reader could notice raises ``SCHEMA``.
+beside this file (``flops-2.schema.json``) is generated from these types; a change that a reader could notice raises ``SCHEMA``.
 """
 
 from dataclasses import dataclass, field
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from ...models.spec import Published, Workload
 from ...models.versions import versions
 from ..cost import Cost, CostTree, Count, OperatorCost
+from .memory import Memory, memory_of
 
 if TYPE_CHECKING:
     from ...models.case import Case
 
-SCHEMA = 1
+SCHEMA = 2
 
 _LABELS = {
     "params": "parameters",
@@ -32,7 +33,11 @@ def label_of(metric: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Exact integers; ``flops`` is twice ``macs``, the other two FLOP buckets are in neither."""
+    """Exact integers; ``flops`` is twice ``macs``, the other two FLOP buckets are in neither.
+
+    Bytes read and written are of operators that share nothing: an upper bound. Compulsory ones, of everything fused into one,
+    are a lower bound: each weight, input and output once.
+    """
 
     params: int
     macs: int
@@ -40,6 +45,25 @@ class Totals:
     fft_flops: int
     elementwise_flops: int
     activations: int
+    read_bytes: int
+    written_bytes: int
+    compulsory_read_bytes: int
+    compulsory_written_bytes: int
+
+    @property
+    def all_flops(self) -> int:
+        """FLOPs of all three buckets."""
+        return self.flops + self.fft_flops + self.elementwise_flops
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes of unfused operators."""
+        return self.read_bytes + self.written_bytes
+
+    @property
+    def compulsory_bytes(self) -> int:
+        """Bytes that no fusion avoids."""
+        return self.compulsory_read_bytes + self.compulsory_written_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +77,8 @@ class Operator:
     fft_flops: int
     elementwise_flops: int
     activations: int
+    read_bytes: int
+    written_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +95,10 @@ class Module:
     fft_flops: int
     elementwise_flops: int
     activations: int
+    read_bytes: int
+    written_bytes: int
+    compulsory_read_bytes: int
+    compulsory_written_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +172,7 @@ class ModelResult:
     mode: str
     device: str
     totals: Totals
+    memory: Memory
     params_bn_folded: int
     forward: Pass
     backward: Pass
@@ -177,7 +208,6 @@ def plain_result(
     opinions: tuple[Opinion, ...] = (),
 ) -> ModelResult:
     """The record of a count of anything that has a name and inputs."""
-    total = count.totals
     operators = count.operators
     calls = sum(item.calls for item in operators)
     uncounted = tuple(Uncounted(item.operator, item.calls) for item in count.uncounted)
@@ -188,7 +218,8 @@ def plain_result(
         dtype=workload.dtype,
         mode=workload.mode,
         device=count.device,
-        totals=Totals(count.params, total.macs, total.flops, total.fft_flops, total.elementwise_flops, total.activations),
+        totals=_totals(count),
+        memory=memory_of(count.footprint, train=workload.mode == "train"),
         params_bn_folded=count.params_bn_folded,
         forward=_pass(count.forward),
         backward=_pass(count.backward),
@@ -197,8 +228,24 @@ def plain_result(
         published=published,
         opinions=opinions,
         operators=tuple(map(_operator, operators)),
-        modules=tuple(_modules(count.tree, 0)),
+        modules=_modules(count.tree),
         notes=count.notes,
+    )
+
+
+def _totals(count: Count) -> Totals:
+    cost, root = count.totals, count.tree
+    return Totals(
+        params=count.params,
+        macs=cost.macs,
+        flops=cost.flops,
+        fft_flops=cost.fft_flops,
+        elementwise_flops=cost.elementwise_flops,
+        activations=cost.activations,
+        read_bytes=cost.read_bytes,
+        written_bytes=cost.written_bytes,
+        compulsory_read_bytes=root.compulsory_read_bytes,
+        compulsory_written_bytes=root.compulsory_written_bytes,
     )
 
 
@@ -207,18 +254,29 @@ def _pass(cost: Cost) -> Pass:
 
 
 def _operator(item: OperatorCost) -> Operator:
-    cost = item.cost
-    return Operator(item.operator, item.family, item.calls, cost.macs, cost.fft_flops, cost.elementwise_flops, cost.activations)
+    return Operator(item.operator, item.family, item.calls, *_sizes(item.cost))
 
 
-def _modules(tree: CostTree, depth: int) -> list[Module]:
-    total = tree.total
-    shared = sum(node.shared_params for node in tree.walk())
-    sizes = (total.macs, total.fft_flops, total.elementwise_flops, total.activations)
-    rows = [Module(tree.name, tree.kind, depth, tree.calls, tree.total_params, shared, *sizes)]
-    for child in tree.children:
-        rows.extend(_modules(child, depth + 1))
-    return rows
+def _sizes(cost: Cost) -> tuple[int, ...]:
+    own = (cost.macs, cost.fft_flops, cost.elementwise_flops, cost.activations)
+    return (*own, cost.read_bytes, cost.written_bytes)
+
+
+def _modules(tree: CostTree) -> tuple[Module, ...]:
+    """All modules, parents first, each with everything below it."""
+
+    def rows(tree: CostTree, depth: int) -> tuple[list[Module], Cost, int, int]:
+        below: list[Module] = []
+        total, params, shared = tree.own, tree.params, tree.shared_params
+        for child in tree.children:
+            more, cost, own, twice = rows(child, depth + 1)
+            below += more
+            total, params, shared = total + cost, params + own, shared + twice
+        sizes = (*_sizes(total), tree.compulsory_read_bytes, tree.compulsory_written_bytes)
+        row = Module(tree.name, tree.kind, depth, tree.calls, params, shared, *sizes)
+        return [row, *below], total, params, shared
+
+    return tuple(rows(tree, 0)[0])
 
 
 def _published(case: "Case", count: Count) -> tuple[Comparison, ...]:

@@ -29,12 +29,15 @@ _FILES = re.compile(
     r"\.json)|data/sample_inputs/model\.pt|archive_format|archive_version|byteorder|\.data/\w+|extra/[\w.\-]+"
 )
 _OPERATOR = re.compile(
-    r"torch\.ops\.(aten|prims|prim|higher_order|torchvision|quantized_decomposed|torchao)(\.[A-Za-z]\w*|\._[a-z]\w*|\.__i?(and|or|xor|"
-    r"lshift|rshift)__)+"
+    r"torch\.ops\.(?!aten\.(from_file|save)\b)(aten|prims|higher_order|torchvision|quantized_decomposed|torchao)"
+    r"(\.[A-Za-z]\w*|\._[a-z]\w*|\.__i?(and|or|xor|lshift|rshift)__)+"
 )
+"""Those of libraries that compute and nothing else, but for two that open files."""
 _SIZES = re.compile(
     r"_operator\.(add|sub|mul|floordiv|truediv|mod|pow|neg|eq|ne|lt|le|gt|ge|and_|or_|getitem)|math\.\w+|torch\.sym_\w+"
 )
+_INERT = ("metadata", "guards_code", "torch_version", "as_string", "as_strings")
+"""Entries that are never run: shown, left aside, or written as a literal."""
 _EXPRESSION = (
     ast.Expression,
     ast.Call,
@@ -88,7 +91,7 @@ def read_program(path: Path) -> "ExportedProgram":
         # The reader that the loader uses: another one might see other files in a zip made to be read in two ways.
         with PT2ArchiveReader(io.BytesIO(content)) as archive:
             _check(path, archive.get_file_names(), archive.read_bytes)
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except (RuntimeError, AssertionError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise BadInput(f"{str(path)!r} is no program of torch.export: {first_line(error)}", whole) from error
     loud = logging.getLogger("torch.export")
     level = loud.level
@@ -137,8 +140,8 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield from _texts(item, key)
     elif isinstance(value, dict):
         for word, item in value.items():
-            if word in ("metadata", "guards_code", "torch_version", "as_string", "as_strings"):
-                continue  # never run: shown, left aside, or written as a literal
+            if word in _INERT and _is_text(item):
+                continue
             if word in ("in_spec", "out_spec", "context") and isinstance(item, str) and item:
                 yield from _texts(json.loads(item), "structure")
             else:
@@ -146,10 +149,16 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
                 yield ("expr_str" if key == "range_constraints" else "name"), word
 
 
+def _is_text(value: Any) -> bool:
+    """Whether a value is one text or several: a tensor may be called like an inert entry, and what describes it is more."""
+    several = value.values() if isinstance(value, dict) and "expr_str" not in value else value
+    return isinstance(value, str) or (not isinstance(several, dict) and all(isinstance(item, str) for item in several or ()))
+
+
 def _plain(key: str, text: str) -> bool:
     if key == "expr_str":
         return _is_size(text)
-    if key == "target":
+    if key in ("target", "as_operator"):
         return bool(_OPERATOR.fullmatch(text) or _SIZES.fullmatch(text))
     # Whatever becomes of a name in generated code: without brackets, commas, colons and = it calls nothing.
     return bool(re.fullmatch(r"[\w.\-/ ]*", text))

@@ -184,6 +184,54 @@ def test_sources_are_listed_and_completed() -> None:
     assert [word for word, _ in complete_model("t")][:2] == ["timm:", "torchvision:"]
 
 
+def test_another_distribution_adds_a_source_by_an_entry_point(tmp_path: Path) -> None:
+    described = tmp_path / "zoo-1.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: zoo\nVersion: 1.0\n")
+    (described / "entry_points.txt").write_text("[mixbench.sources]\nzoo = zoo\nbroken = no_such_module\n")
+    (tmp_path / "zoo.py").write_text("""
+from mixbench.models.spec import ModelSpec, Source
+SOURCE = Source(form="zoo:WIDTH", title="a layer", patterns=("zoo:*",))
+def find(words, settings):
+    return ModelSpec(words, lambda: make(int(words.removeprefix("zoo:"))), settings)
+def make(width):
+    import torch
+    return lambda: (torch.nn.Linear(4, width), torch.zeros(1, 4))
+""")
+    done = run("flops", "zoo:6", "--json", path=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["models"][0]["totals"]["macs"] == 24
+    assert "zoo:WIDTH" in run("models", path=tmp_path).stdout
+
+
+def test_an_onnx_file_speaks_of_open_dimensions_as_a_program_does(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    shapes = {"x": ["batch", "length", None], "y": ["batch", "length", 4]}
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [3, 4], [0.5] * 12)
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "net", [x], [y], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "net.onnx")
+    done = run("flops", "net.onnx", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: net.onnx leaves batch, length and x.2 open",
+        "hint: give their sizes: --dim batch=N --dim length=N --dim x.2=N",
+    ]
+    words = ("net.onnx", "--dim", "length=5", "--dim", "x.2=3", "--batch", "2", "--json")
+    done = run("flops", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["models"][0]["totals"]["macs"] == 2 * 5 * 3 * 4
+    done = run("time", "net.onnx", "--dim", "length=5", cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: net.onnx leaves x.2 open")
+    done = run("time", "net.onnx", "--samples", "3", "--no-roofline", *words[1:], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["models"][0]["inputs"] == ["x=2x5x3:float32"]
+    done = run("flops", "net.onnx", "--dim", "seq=5", cwd=tmp_path)
+    assert "net.onnx has no open dimension 'seq'" in done.stderr and "batch, length, x.2" in done.stderr
+
+
 def test_dim_wants_a_name_and_a_number() -> None:
     for words in (["--dim", "seq"], ["--dim", "seq=0"], ["--dim", "=4"], ["--dim", "seq=4", "--dim", "seq=5"]):
         done = run("flops", "ghostnetv2", *words)
@@ -318,6 +366,14 @@ def a_pickled_weight(parts: dict[str, bytes]) -> None:
     parts[f"data/weights/{entry['path_name']}"] = pickle.dumps(1)
 
 
+def a_hidden_size(parts: dict[str, bytes]) -> None:
+    """A tensor that bears the name of an entry that is not looked into."""
+    program = json.loads(parts["models/model.json"])
+    values = program["graph_module"]["graph"]["tensor_values"]
+    values["metadata"] = json.loads(json.dumps(values["ids"]).replace("Symbol(", "exit("))
+    parts["models/model.json"] = json.dumps(program).encode()
+
+
 def test_a_forged_copy_without_a_change_is_read(programs: Path, tmp_path: Path) -> None:
     """So that what is refused below is refused for its change."""
     path = forged(programs / "open.pt2", tmp_path / "same.pt2", lambda parts: None)
@@ -337,6 +393,10 @@ def test_a_program_cannot_smuggle_a_pickle(programs: Path, tmp_path: Path) -> No
     [
         (in_text("torch.ops.aten.mul.Tensor", "torch.os.system"), "'torch.os.system' as its target"),
         (in_text("torch.ops.aten.mul.Tensor", "torch.ops.load_library"), "as its target"),
+        (in_text("torch.ops.aten.mul.Tensor", "torch.ops.aten.from_file.default"), "as its target"),
+        (in_text('"arg": {"as_int": 2}', '"arg": {"as_operator": "torch.os.system"}'), "as its as operator"),
+        (a_hidden_size, "as its expr str"),
+        (lambda parts: parts.update({"data/weights/model_weights_config.json": b"[]"}), "is no program of torch.export"),
         (in_text("torch.ops.aten.mul.Tensor", "torch.ops.aten.__class__.mro"), "as its target"),
         (in_text("torch.ops.aten.mul.Tensor", "torch.ops.mine.op.default"), "as its target"),
         (in_text("Mul(Integer(16)", "Mul(__import__('os').mkdir('mark')"), "as its expr str"),

@@ -208,7 +208,7 @@ def test_an_onnx_file_speaks_of_open_dimensions_as_a_program_does(tmp_path: Path
     import onnx
     from onnx import TensorProto, helper
 
-    shapes = {"x": ["batch", "length", None], "y": ["batch", "length", 4]}
+    shapes: dict[str, list[str | int | None]] = {"x": ["batch", "length", None], "y": ["batch", "length", 4]}
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
     weight = helper.make_tensor("w", TensorProto.FLOAT, [3, 4], [0.5] * 12)
     graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "net", [x], [y], [weight])

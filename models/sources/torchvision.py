@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import BadInput
 from ..spec import ModelSpec, Preprocessing, Source, TensorSpec
+from ..versions import versions
 from ._library import imported, refuse_weights, unknown
 
 SOURCE = Source(
@@ -87,5 +88,5 @@ def _preprocessing(name: str) -> Preprocessing | None:
         resize=steps.resize_size[0],
         crop=steps.crop_size[0],
         interpolation=steps.interpolation.value,
-        source=f"torchvision {imported('torchvision').__version__}, {_models().get_model_weights(name).DEFAULT}",
+        source=f"torchvision {versions('torchvision').get('torchvision', '')}, {_models().get_model_weights(name).DEFAULT}",
     )

@@ -22,7 +22,22 @@ def create() -> "typer.Typer":
     """The Typer application. Its order is the order of the help, which is a design decision and so kept by hand."""
     import typer
 
-    from .commands import check, doctor, exporting, flops, history, info, init, models, scaling, timing, tracing
+    from .commands import (
+        check,
+        compare,
+        doctor,
+        exporting,
+        flops,
+        history,
+        info,
+        init,
+        models,
+        scaling,
+        schema,
+        sweep,
+        timing,
+        tracing,
+    )
     from .options import Debug, Version
 
     app = typer.Typer(
@@ -45,7 +60,10 @@ def create() -> "typer.Typer":
         ("Look", "models", models.models),
         ("Look", "info", info.info),
         ("Look", "doctor", doctor.doctor),
+        ("Look", "schema", schema.schema),
         ("Count", "flops", flops.flops),
+        ("Count", "compare", compare.compare),
+        ("Count", "sweep", sweep.sweep),
         ("Measure", "time", timing.time),
         ("Measure", "trace", tracing.trace),
         ("Measure", "scale", scaling.scale),

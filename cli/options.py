@@ -248,13 +248,22 @@ Json = Annotated[
     bool, typer.Option("--json", metavar="", help="Print one JSON document and nothing else.", rich_help_panel=OUTPUT)
 ]
 Csv = Annotated[bool, typer.Option("--csv", metavar="", help="Print comma-separated values.", rich_help_panel=OUTPUT)]
+Form = Annotated[
+    Literal["table", "json", "csv", "markdown", "html"] | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="table, json, csv, markdown or html; --json and --csv are short for two of them.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option(
         "--output",
         "-o",
         metavar="FILE",
-        help="Write to a file; .json, .csv, .txt, or .png and .svg for a picture, say which format; - is the screen.",
+        help="Write to a file; .json, .csv, .md, .html, .txt, or .png and .svg for a picture, say the format; - is the screen.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -94,7 +94,7 @@ def _targets(config: Config, name: str, table: Any) -> Iterator[Target]:
     try:
         budgets = {key: _budget(key, value) for key, value in table.items() if key in entries()}
         model = table.get("model", name)
-        for found in _models(model):
+        for found in models_named(model):
             yield Target(
                 _name(name, table.get("model"), found),
                 resolve(found, table.get("kwargs")),
@@ -118,8 +118,12 @@ def _name(table: str, model: str | None, found: str) -> str:
     return table if found == model else f"{table}/{found}"
 
 
-def _models(words: str) -> list[str]:
-    """The models that are meant; a wildcard means variants of built-in families."""
+def models_named(words: str) -> list[str]:
+    """The models that are meant; a wildcard means variants of built-in families.
+
+    Raises:
+        BadInput: when a wildcard fits none, or stands in the name of a model of the user's own.
+    """
     place = words.rpartition(":")[0]
     if not any(sign in words for sign in _WILD) or "[" in place:
         return [words]

@@ -10,8 +10,20 @@ import typer
 from pydantic import TypeAdapter
 
 from mixbench.cli.app import create
+from mixbench.cli.commands import doctor, models
 from mixbench.export import artifact
-from mixbench.profilers.runs import check_run, history_run, parallel_run, run, scale_run, timing_run, trace_run
+from mixbench.models import card
+from mixbench.profilers.runs import (
+    check_run,
+    compare_run,
+    history_run,
+    parallel_run,
+    run,
+    scale_run,
+    sweep_run,
+    timing_run,
+    trace_run,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,12 +51,17 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 
 RECORDS = {
+    "models": (models.Catalogue, models.SCHEMA),
+    "info": (card.Card, card.SCHEMA),
+    "doctor": (doctor.Machine, doctor.SCHEMA),
     "check": (check_run.CheckRun, check_run.SCHEMA),
+    "compare": (compare_run.CompareRun, compare_run.SCHEMA),
     "flops": (run.Run, run.SCHEMA),
     "time": (timing_run.TimeRun, timing_run.SCHEMA),
     "history": (history_run.HistoryRun, history_run.SCHEMA),
     "parallel": (parallel_run.ParallelRun, parallel_run.SCHEMA),
     "scale": (scale_run.ScaleRun, scale_run.SCHEMA),
+    "sweep": (sweep_run.SweepRun, sweep_run.SCHEMA),
     "trace": (trace_run.TraceRun, trace_run.SCHEMA),
     "export": (artifact.ExportRun, artifact.SCHEMA),
 }

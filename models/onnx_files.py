@@ -56,6 +56,18 @@ def tensors(graph: "GraphProto") -> Iterator["TensorProto"]:
                 yield from tensors(inner)
 
 
+def files_of(path: Path) -> list[Path]:
+    """The file and those beside it that hold its weights.
+
+    Raises:
+        BadInput: as `read_onnx` does.
+    """
+    places = {
+        entry.value for tensor in tensors(read_onnx(path).graph) for entry in tensor.external_data if entry.key == "location"
+    }
+    return [path, *sorted(path.parent / place for place in places)]
+
+
 def _check_beside(path: Path, tensor: "TensorProto") -> None:
     """Refuse weights outside the folder of the file, through whatever path, and weights that are not there."""
     entries = {entry.key: entry.value for entry in tensor.external_data}

@@ -11,7 +11,7 @@ import re
 import signal
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,8 +153,23 @@ def exporter() -> Exporter:
 
 @pytest.fixture(scope="session")
 def nets() -> Any:
-    """The small ONNX graphs of ``precision_nets.py``; test files can't import each other."""
-    spec = importlib.util.spec_from_file_location("precision_nets", Path(__file__).with_name("precision_nets.py"))
+    """The small ONNX graphs of ``precision_nets.py``."""
+    return _beside("precision_nets")
+
+
+@pytest.fixture
+def tab(tmp_path: Path) -> Iterator[Any]:
+    """A tab of ``chromium.py``, in a browser of its own."""
+    chromium = _beside("chromium")
+    if chromium.PROGRAM is None:
+        pytest.skip("needs Chromium")
+    with chromium.tab(tmp_path) as found:
+        yield found
+
+
+def _beside(name: str) -> Any:
+    """A module of this folder; test files can't import each other."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -62,13 +62,22 @@ def text(name: str, run: CheckRun) -> str:
 
 
 def test_every_file_of_the_folder_is_a_format_with_a_suffix_of_its_own() -> None:
-    own = {"markdown", "comment", "github", "junit", "bencher", "smaller-is-better", "bigger-is-better"}
+    own = {"html", "markdown", "comment", "github", "junit", "bencher", "smaller-is-better", "bigger-is-better"}
     assert {"table", "json", "csv"} | own == set(formats.names())
     assert len(formats.suffixes()) == 3 + len(own)
 
 
+def test_a_page_says_what_the_table_says_and_takes_no_name_for_markup(run: CheckRun, tmp_path: Path) -> None:
+    path = tmp_path / "check.html"
+    formats.write(run, formats.choose(None, False, False, [path]))
+    page = path.read_text(encoding="utf-8")
+    assert "FAILED, 3 of 8 metrics" in page
+    assert " ".join(NASTY.split()).split("<d>", maxsplit=1)[0] in page
+    assert "&lt;d&gt;" in page and "<d>" not in page
+
+
 def test_the_help_names_every_format() -> None:
-    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8").partition("## mixbench check")[2]
     words = next(line for line in page.splitlines() if line.startswith("| `--format`"))
     assert set(re.findall(r"[a-z-]+", words.split("|")[-2])) >= set(formats.names())
 

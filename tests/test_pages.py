@@ -1,13 +1,10 @@
 """HTML pages: one file each that needs nobody, names escaped, measured and modelled apart; and what a browser makes of them."""
 
-import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import pytest
 
@@ -24,7 +21,6 @@ from mixbench.profilers.runs.scale_run import ScalePoint, ScaleRun, over, rate, 
 from mixbench.profilers.runs.trace_run import Frame
 from mixbench.profilers.stats import Estimate, estimate
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NASTY = "<b>&\"'"
 WORK = Workload(1, 8, 8, 64, "float32", False, False)
 
@@ -150,22 +146,31 @@ def test_a_chart_puts_its_points_where_they_belong() -> None:
     assert line_chart.line_chart("t", [], "u") == ""
 
 
-def look_at(page: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """What a browser without a window does with a page; its network log lies in the folder."""
-    assert BROWSER is not None
+def test_a_chart_over_another_size_says_so_and_writes_what_has_room() -> None:
+    sizes = [1024 + 64 * place for place in range(40)]
+    line = Line("a", "measured", 0, tuple((size, float(size) ** 3) for size in sizes))
+    chart = line_chart.line_chart("t", [line], "u", log=True, over="tokens")
+    assert ">tokens</text>" in chart
+    assert "1024 tokens: " in chart
+    assert "ranks" not in chart
+    written = [size for size in sizes if f'text-anchor="middle">{size}</text>' in chart]
+    assert 3 < len(written) < 15
+    far = line_chart.line_chart("t", [Line("a", "measured", 0, ((1, 10.0), (2, 1e9)))], "u", log=True)
+    assert all(f">{tick}</text>" in far for tick in ("10", "1,000", "10 M", "1 G"))
+
+
+def shown(tab: Any, page: str, folder: Path) -> Path:
+    """A page as a file that the tab has opened."""
     file = folder / "page.html"
     file.write_text(page, encoding="utf-8")
-    quiet = ("--disable-background-networking", "--disable-component-update", "--no-first-run", "--disable-sync")
-    command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", *quiet, f"--user-data-dir={folder / 'profile'}"]
-    command += ["--enable-logging=stderr", "--v=0", f"--log-net-log={folder / 'net.json'}", *words, file.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, encoding="utf-8")
+    tab.open(file)
+    return file
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 @pytest.mark.parametrize("kind", ["parallel", "scale", "trace"])
 def test_a_browser_shows_the_page_without_a_complaint_or_a_request(
-    kind: str, parallel: ParallelRun, scaled: ScaleRun, tmp_path: Path
+    kind: str, parallel: ParallelRun, scaled: ScaleRun, tab: Any, tmp_path: Path
 ) -> None:
     frame = Frame(NASTY, "module", 1.0, 10.0, 10.0)
     pages = {
@@ -173,36 +178,33 @@ def test_a_browser_shows_the_page_without_a_complaint_or_a_request(
         "scale": lambda: scale_page.page(scaled),
         "trace": lambda: skeleton(NASTY, "trace", {}, flame.STYLE, [flame.svg(frame)]),
     }
-    done = look_at(pages[kind](), tmp_path, "--dump-dom")
-    assert done.returncode == 0, done.stderr
-    assert "<svg" in done.stdout
-    assert "&lt;b&gt;&amp;" in done.stdout
-    assert "CONSOLE" not in done.stderr, done.stderr
-    assert requests(tmp_path, pages[kind]()) == set()
+    file = shown(tab, pages[kind](), tmp_path)
+    assert tab.run("document.querySelectorAll('svg').length") > 0
+    assert NASTY in tab.run("document.title")
+    assert tab.run("getComputedStyle(document.querySelector('td, text')).textAlign"), "its style is not refused"
+    assert tab.complaints == []
+    assert tab.requests == [file.as_uri()]
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
-def test_a_complaint_and_a_request_would_be_seen(tmp_path: Path) -> None:
+def test_a_complaint_and_a_request_would_be_seen(tab: Any, tmp_path: Path) -> None:
     page = '<img src="http://127.0.0.1:9/a.png"><script>console.error("no")</script>'
-    done = look_at(page, tmp_path, "--dump-dom")
-    assert "CONSOLE" in done.stderr
-    assert requests(tmp_path, page) == {"http://127.0.0.1:9/a.png"}
-
-
-def requests(folder: Path, page: str) -> set[str]:
-    """What the page made the browser ask for; the browser's own errands go to hosts that the page doesn't name."""
-    log = json.loads((folder / "net.json").read_text(encoding="utf-8"))
-    asked = {str(event.get("params", {}).get("url", "")) for event in log["events"]}
-    return {url for url in asked if url.startswith("http") and urlsplit(url).netloc in page}
+    shown(tab, page, tmp_path)
+    assert any('"no"' in words for words in tab.complaints)
+    assert "http://127.0.0.1:9/a.png" in tab.requests
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
-def test_a_page_is_no_wider_than_a_phone(parallel: ParallelRun, tmp_path: Path) -> None:
-    """What is wide scrolls by itself. A copy of the page measures itself by a script, which the page itself has none of."""
-    probe = "<script>document.title = 'width ' + document.documentElement.scrollWidth + ' of ' + innerWidth</script></body>"
-    done = look_at(parallel_page.page(parallel).replace("</body>", probe), tmp_path, "--window-size=500,900", "--dump-dom")
-    found = re.search(r"<title>width (\d+) of (\d+)", done.stdout)
-    assert found is not None, done.stderr
-    assert int(found[1]) <= int(found[2])
+def test_what_a_name_would_load_or_run_is_refused_by_the_pages_policy(scaled: ScaleRun, tab: Any, tmp_path: Path) -> None:
+    bad = '<img src="http://127.0.0.1:9/a.png"><script>document.title = "run"</script></body>'
+    shown(tab, scale_page.page(scaled).replace("</body>", bad), tmp_path)
+    assert tab.run("document.title") != "run"
+    assert len([words for words in tab.complaints if "Content Security Policy" in words]) == 2
+
+
+@pytest.mark.browser
+def test_a_page_is_no_wider_than_a_phone(parallel: ParallelRun, tab: Any, tmp_path: Path) -> None:
+    """What is wide scrolls by itself."""
+    tab.look(360, 740, phone=True)
+    shown(tab, parallel_page.page(parallel), tmp_path)
+    assert tab.run("document.documentElement.scrollWidth") <= 360

@@ -30,7 +30,7 @@ def check(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="table, json, csv, markdown, comment, github, junit, bencher, smaller-is-better, bigger-is-better.",
+            help="table, json, csv, html, markdown, comment, github, junit, bencher, smaller-is-better, bigger-is-better.",
             rich_help_panel=options.OUTPUT,
             autocompletion=options.complete_format,
         ),

@@ -12,6 +12,7 @@ from .. import options
 if TYPE_CHECKING:
     from ..config import Loaded
 
+SCHEMA = 1
 _PACKAGES = ("mixbench", "torch", "typer", "rich", "fvcore", "onnx", "onnxruntime", "torch-tb-profiler", "tensorboard")
 
 
@@ -49,10 +50,12 @@ class Machine:
     targets: tuple[str, ...]
     notes: tuple[str, ...]
     command: str = "doctor"
-    schema: int = 1
+    schema: int = SCHEMA
 
 
-def doctor(context: typer.Context, json: options.Json = False, output: options.Output = None) -> None:
+def doctor(
+    context: typer.Context, form: options.Form = None, json: options.Json = False, output: options.Output = None
+) -> None:
     """Show the machine, what torch sees of it, the versions of what mixbench stands on, and where each setting comes from.
 
     Examples:
@@ -64,7 +67,7 @@ def doctor(context: typer.Context, json: options.Json = False, output: options.O
 
     from ..views import emit
 
-    how = emit.choose(json, False, output)
+    how = emit.choose(json, None, output, form=form)
     machine = _look(context.obj, context.find_root().command)
 
     def table() -> list[Table]:

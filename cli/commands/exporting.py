@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ...models.case import Case
     from ...models.spec import ModelSpec, Workload
     from ..keeping import Keeping
+    from ..views.emit import Format
 
 FILE, FORM = "File", "Form"
 
@@ -113,6 +114,7 @@ def export(
     dim: options.Dim = None,
     kwarg: options.Kwarg = None,
     weights: options.Weights = None,
+    form: options.Form = None,
     json: options.Json = False,
     save: options.Save = False,
 ) -> None:
@@ -139,13 +141,15 @@ def export(
     from ..console import stages
     from ..keeping import begin
     from ..portability import portability_of
+    from ..views import emit
 
     # Everything that can be wrong is found before torch is loaded and work begins.
+    how = emit.choose(json, None, None, form=form)
     workload = Workload(options.parse_inputs(input), batch, dims=options.parse_dims(dim))
     if model.endswith(".onnx"):
         if not report:
             raise BadInput(f"{model!r} is an ONNX file already", "name the model that it was made from, or add --report")
-        _emit(ExportRun(model, (), portability=portability_of(Path(model), workload)), json, None)
+        _emit(ExportRun(model, (), portability=portability_of(Path(model), workload)), how, None)
         return
     spec = resolve(model, options.parse_settings(kwarg))
     check_opset(opset)
@@ -163,7 +167,7 @@ def export(
     asked = Asked(spec, workload, weights, kept, opened, opset, said, words, precision, calibrate, min_snr, to == "all", report)
     with stages(f"building {spec.name}") as stage:
         run = _made(asked, places, stage)
-    _emit(run, json, keeping)
+    _emit(run, how, keeping)
 
 
 def _made(asked: Asked, places: "dict[str, tuple[Target, Path]]", stage: "Callable[[str], None]") -> "ExportRun":
@@ -218,10 +222,10 @@ def _all_or_this(needed: bool, name: str, refusals: "list[Refusal]") -> Iterator
         refusals.append(Refusal(name, error.what, error.hint))
 
 
-def _emit(run: "ExportRun", as_json: bool, keeping: "Keeping | None") -> None:
+def _emit(run: "ExportRun", how: "Format", keeping: "Keeping | None") -> None:
     from ..views import emit, export_view
 
-    emit.emit(run, emit.choose(as_json, False, None), None, lambda: export_view.tables(run), lambda: (), keeping=keeping)
+    emit.emit(run, how, None, lambda: export_view.tables(run), lambda: (), keeping=keeping)
 
 
 def _filled(source: "Source") -> "Workload":

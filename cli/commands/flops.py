@@ -42,6 +42,7 @@ def flops(
             autocompletion=lambda incomplete: [name for name in COUNTERS if name.startswith(incomplete)],
         ),
     ] = None,
+    form: options.Form = None,
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
@@ -52,7 +53,8 @@ def flops(
     MACs are multiply-accumulates of convolutions, matrix products and attention; FLOPs are 2 x MACs. Fourier transforms and
     elementwise work have buckets of their own. An operator without a rule is named, never a silent zero.
 
-    An .onnx file is counted from its graph, at the sizes that its inputs have or are given by --input and --batch.
+    An .onnx file is counted from its graph, at the sizes that its inputs have or are given by --input and --batch. A file in
+    .html is a page with all modules and operators that needs no network.
 
     Examples:
         mixbench flops ghostnetv2
@@ -60,16 +62,17 @@ def flops(
         mixbench flops path/to/net.py:make --kwarg width=64 --json
         mixbench flops ghostnetv2 ghostnet --verify fvcore
         mixbench flops ghostnetv2 ghostnetv2.onnx --by-op
+        mixbench flops ghostnetv2 affnet -o report.html
     """
     from ...models.errors import BadInput
     from ...models.lookup import resolve
     from ...models.spec import Workload
     from ..console import quick_imports, working
     from ..keeping import begin
-    from ..views import emit, flops_view
+    from ..views import emit, flops_view, report_page
 
     # Everything that can be wrong is found before torch, a second of import, is needed.
-    how = emit.choose(json, csv, output)
+    how = emit.choose(json, csv, output, drawn=("html",), form=form)
     keeping = begin(save)
     settings = options.parse_settings(kwarg)
     specs = [Path(model) if model.endswith(".onnx") else resolve(model, settings) for model in models]
@@ -96,7 +99,7 @@ def flops(
                 results.append(_count_torch(spec, workload, weights, reparameterised, dict.fromkeys(verify or [])))
     run = Run(tuple(results))
     tables, rows = (lambda: flops_view.tables(run, depth, by_op)), (lambda: flops_view.rows(run, depth, by_op))
-    emit.emit(run, how, output, tables, rows, keeping=keeping)
+    emit.emit(run, how, output, tables, rows, lambda _: report_page.page(run), keeping)
 
 
 def _count_file(path: Path, workload: "Workload") -> "ModelResult":

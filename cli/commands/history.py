@@ -32,6 +32,7 @@ def history(
         Path | None,
         typer.Option("--import", metavar="FILE", help="Add the runs of such a file.", rich_help_panel=LINES),
     ] = None,
+    form: options.Form = None,
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
@@ -63,7 +64,7 @@ def history(
     elif imported is not None:
         _read(path, imported)
     elif model is not None:
-        how = emit.choose(json, csv, output, drawn=("png", "svg", "html"))
+        how = emit.choose(json, csv, output, drawn=("png", "svg", "html"), form=form)
         run = look(path, _kept_name(path, model), metric or [])
 
         def draw(kind: str) -> bytes | str:

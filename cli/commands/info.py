@@ -1,22 +1,9 @@
 """``mixbench info``: what an architecture is, and what was published about it."""
 
-from dataclasses import dataclass
-from typing import Any
-
 from .. import options
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """Everything that is known about an architecture without building it."""
-
-    model: str
-    family: Any
-    command: str = "info"
-    schema: int = 1
-
-
-def info(model: options.Model, json: options.Json = False, output: options.Output = None) -> None:
+def info(model: options.Model, form: options.Form = None, json: options.Json = False, output: options.Output = None) -> None:
     """Tell what a model is: its idea, variants, published figures, paper and repository.
 
     Examples:
@@ -28,11 +15,12 @@ def info(model: options.Model, json: options.Json = False, output: options.Outpu
     from rich.table import Table
     from rich.text import Text
 
+    from ...models.card import Card
     from ...models.lookup import resolve
     from ...profilers.runs.run import label_of
     from ..views import emit
 
-    how = emit.choose(json, False, output)
+    how = emit.choose(json, None, output, form=form)
     spec = resolve(model)
     family = spec.family
     if family is None:

@@ -7,6 +7,8 @@ import typer
 
 from .. import options
 
+SCHEMA = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -40,13 +42,14 @@ class Catalogue:
     models: tuple[Entry, ...]
     sources: tuple[Place, ...] = ()
     command: str = "models"
-    schema: int = 1
+    schema: int = SCHEMA
 
 
 def models(
     names: Annotated[
         bool, typer.Option("--names", metavar="", help="Names only, one a line.", rich_help_panel=options.OUTPUT)
     ] = False,
+    form: options.Form = None,
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
@@ -64,7 +67,7 @@ def models(
     from ...models.registry import architectures
     from ..views import emit
 
-    how = emit.choose(json, csv, output)
+    how = emit.choose(json, csv, output, form=form)
     if names:
         emit.emit(None, "table", output, lambda: map(Text, all_names()), list)
         return

@@ -122,6 +122,7 @@ def scale(
         bool,
         typer.Option("--slow", metavar="", help="Measure steps too that take over 3 s.", rich_help_panel=ATTENTION),
     ] = False,
+    form: options.Form = None,
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
@@ -156,9 +157,8 @@ def scale(
     settings = options.parse_settings(kwarg)
     spec = resolve(model, settings)
     spread = spec.entry == "tokenring"
-    how = emit.choose(
-        json, csv, output if not place or place.rank == 0 else None, drawn=("png", "svg", "html") if spread else ("html",)
-    )
+    own: tuple[emit.Format, ...] = ("png", "svg", "html") if spread else ("html",)
+    how = emit.choose(json, csv, output if not place or place.rank == 0 else None, own, form)
     keeping = begin(save and (not place or place.rank == 0))
     asked = gpus or (place.degree if place else None)
     if asked is None:

@@ -53,6 +53,7 @@ def time(
     roofline: Annotated[
         bool, typer.Option(metavar="", help="Measure what the machine could do as well.", rich_help_panel=options.MEASUREMENT)
     ] = True,
+    form: options.Form = None,
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
@@ -78,7 +79,7 @@ def time(
     from ..keeping import begin
     from ..views import emit, timing_view
 
-    how = emit.choose(json, csv, output, drawn=("png", "svg"))
+    how = emit.choose(json, csv, output, drawn=("png", "svg"), form=form)
     keeping = begin(save)
     settings_given = options.parse_settings(kwarg)
     specs = [Path(model) if model.endswith(".onnx") else resolve(model, settings_given) for model in models]
@@ -100,7 +101,7 @@ def time(
     makers = [
         onnx_maker(spec, found, settings) if isinstance(spec, Path) else torch_maker(spec, found, settings) for spec in specs
     ]
-    with _progress() as progress:
+    with timing_bar() as progress:
         run = time_models(makers, workload, batches, found, settings, progress)
     tables, rows = (lambda: timing_view.tables(run)), (lambda: timing_view.rows(run))
     emit.emit(run, how, output, tables, rows, lambda kind: timing_view.draw(run, kind), keeping)
@@ -109,7 +110,7 @@ def time(
 
 
 @contextmanager
-def _progress() -> "Iterator[Callable[[str], Progress]]":
+def timing_bar() -> "Iterator[Callable[[str], Progress]]":
     """A bar with the running medians, on a terminal."""
     from ..console import bar
     from ..views.table import ns

@@ -68,6 +68,7 @@ def trace(
         int | None,
         typer.Option("--port", metavar="N", min=1, max=65535, help="Of TensorBoard; a free one if not given.", **_SEE),
     ] = None,
+    form: options.Form = None,
     json: options.Json = False,
     csv: options.Csv = False,
     output: options.Output = None,
@@ -95,7 +96,7 @@ def trace(
     from ..views import emit, flame, trace_view
 
     # Everything that can be wrong is found before torch, a second of import, is needed.
-    how = emit.choose(json, csv, output, drawn=("html",))
+    how = emit.choose(json, csv, output, drawn=("html",), form=form)
     keeping = begin(save)
     names = [model, *([against] if against is not None else [])]
     own = [name for name in names if not name.endswith((".onnx", ".json"))]

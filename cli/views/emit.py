@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ...models.errors import BadInput
 from ...models.files import check_writable, write_whole
@@ -17,35 +17,66 @@ from ..keeping import Keeping, keep
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-Format = Literal["table", "json", "csv", "png", "svg", "html"]
+Format = Literal["table", "json", "csv", "markdown", "html", "page", "png", "svg"]
+"""``html`` is the tables as a page, ``page`` one of the command's own making; whoever asks for either says html."""
 Tables = Callable[[], Iterable["RenderableType"]]
 Rows = Callable[[], Iterable[Mapping[str, Any]]]
 Draw = Callable[[str], bytes | str]
 
-_SUFFIXES: dict[str, Format] = {".json": "json", ".csv": "csv", ".txt": "table"}
+SUFFIXES: dict[str, str] = {".txt": "table", ".json": "json", ".csv": "csv", ".md": "markdown", ".html": "html"}
+"""The formats that every record has, by the suffix of a file that asks for one."""
 
 
-def choose(as_json: bool, as_csv: bool, output: Path | None, drawn: Sequence[Format] = ()) -> Format:
+def choose(
+    as_json: bool, as_csv: bool | None, output: Path | None, drawn: Sequence[Format] = (), form: str | None = None
+) -> Format:
     """The format that the flags and the file's suffix ask for; a file that can't be written is refused before any work.
 
     Args:
-        drawn: pictures and pages that the command makes, asked for by a file's suffix.
+        as_csv: None where the record has no rows.
+        drawn: pictures that the command makes, asked for by a file's suffix; and html, if it makes a page of its own.
+        form: what ``--format`` says.
 
     Raises:
         BadInput: when they contradict each other, or the file can't be written.
     """
-    if as_json and as_csv:
-        raise BadInput("--json and --csv ask for two formats", "give one of them; --output FILE may ask for another run's")
-    asked: Format | None = "json" if as_json else "csv" if as_csv else None
-    if output is None or str(output) == "-":
-        return asked or "table"
-    check_writable(output)
-    if asked:
-        return asked
-    known = _SUFFIXES | {f".{kind}": kind for kind in drawn}
-    if output.suffix not in known:
-        raise BadInput(f"{str(output)!r} does not say its format", f"end it in {', '.join(known)}, or add --json or --csv")
-    return known[output.suffix]
+    asked = flag(form, as_json, bool(as_csv))
+    known = {suffix: name for suffix, name in SUFFIXES.items() if name != "csv" or as_csv is not None}
+    known |= {f".{kind}": kind for kind in drawn}
+    if output is not None and str(output) != "-":
+        check_writable(output)
+        said = by_suffix(output, known)
+        if asked and said not in (None, "table", asked):  # a .txt may hold any text
+            raise BadInput(f"{asked} and {str(output)!r} are two formats for one file", "give one of them")
+        asked = asked or said
+        if asked is None:
+            raise unsaid(output, known)
+    if asked == "csv" and as_csv is None:
+        raise BadInput("there are no rows here for csv", f"one of {', '.join(known.values())}")
+    return cast("Format", "page" if asked == "html" and "html" in drawn else asked or "table")
+
+
+def flag(form: str | None, as_json: bool, as_csv: bool) -> str | None:
+    """The one format that ``--format`` and its short forms ask for.
+
+    Raises:
+        BadInput: when they ask for two.
+    """
+    flags = dict.fromkeys(name for name, given in ((form, form), ("json", as_json), ("csv", as_csv)) if name and given)
+    if len(flags) > 1:
+        raise BadInput(f"{' and '.join(flags)} are two formats for one place", "give one of them")
+    return next(iter(flags), None)
+
+
+def by_suffix(path: Path, known: Mapping[str, str]) -> str | None:
+    """The format that a file's name asks for; of two suffixes that fit the longer one counts."""
+    fitting = [suffix for suffix in known if path.name.endswith(suffix)]
+    return known[max(fitting, key=len)] if fitting else None
+
+
+def unsaid(path: Path, known: Iterable[str]) -> BadInput:
+    """The error when neither a file's name nor a flag says the format."""
+    return BadInput(f"{str(path)!r} does not say its format", f"end it in {', '.join(known)}, or add --format NAME")
 
 
 def emit(
@@ -61,22 +92,29 @@ def emit(
 
     Args:
         record: a dataclass; its JSON is its fields.
-        tables: makes what a person reads.
+        tables: makes what a person reads; Markdown and HTML are made of it too.
         rows: makes the lines of the CSV file, all with the same keys.
-        draw: makes a picture or page of the kind that it is given.
+        draw: makes a picture, or the page of kind "html", of the kind that it is given.
         keeping: where the record is kept as well, once it is out.
     """
-    if draw is not None and how not in _SUFFIXES.values():
-        assert output is not None, "choose() gives a picture's format for a file only"
+    on_stdout = output is None or str(output) == "-"
+    if how in ("png", "svg"):
+        assert draw is not None and output is not None, "choose() gives a picture's format for a file only"
         write_whole(output, draw(how))
-        if how != "html":  # a page holds the tables as well
-            _print(record, "table", tables, rows)
-    elif output is None or str(output) == "-":
-        _print(record, how, tables, rows)
+        how, on_stdout = "table", True
+    if on_stdout and how == "table":
+        try:
+            show(sys.stdout, tables())
+            sys.stdout.flush()
+        except BrokenPipeError:
+            drop_stdout()
+    elif on_stdout:
+        if how != "json" and hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8")  # a document, wherever it goes; JSON needs ASCII only
+        put(_text(record, how, tables, rows, draw))
     else:
-        buffer = io.StringIO()
-        _write(buffer, record, how, tables, rows)
-        write_whole(output, buffer.getvalue())
+        assert output is not None
+        write_whole(output, _text(record, how, tables, rows, draw))
     if keeping is not None:
         keep(keeping, record)
 
@@ -90,22 +128,29 @@ def put(text: str) -> None:
         drop_stdout()
 
 
-def _print(record: Any, how: Format, tables: Tables, rows: Rows) -> None:
-    try:
-        _write(sys.stdout, record, how, tables, rows)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        drop_stdout()
+def to_json(record: Any, indent: int | None = 2) -> str:
+    """A record as its JSON, without a last newline; the same record, the same bytes."""
+    return json.dumps(asdict(record), indent=indent, sort_keys=True)
 
 
-def _write(stream: Any, record: Any, how: Format, tables: Tables, rows: Rows) -> None:
+def _text(record: Any, how: Format, tables: Tables, rows: Rows, draw: Draw | None) -> str:
+    """The whole file, with its last newline."""
+    buffer = io.StringIO()
     if how == "json":
-        json.dump(asdict(record), stream, indent=2, sort_keys=True)
-        stream.write("\n")
-    elif how == "csv":
+        return to_json(record) + "\n"
+    if how == "csv":
         lines = list(rows())
-        writer = csv.DictWriter(stream, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
+        writer = csv.DictWriter(buffer, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
+    elif how == "page":
+        assert draw is not None, "choose() gives a page to a command that makes one"
+        made = draw("html")
+        return made if isinstance(made, str) else made.decode()
+    elif how in ("markdown", "html"):
+        from . import document
+
+        return document.markdown(tables()) if how == "markdown" else document.page(record, tables())
     else:
-        show(stream, tables())
+        show(buffer, tables())
+    return buffer.getvalue()

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ...profilers.runs.run import ModelResult, Module, Operator, Run, label_of
-from .table import add, plain, small, table_of
+from .table import about, add, plain, share, small, table_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -72,10 +72,10 @@ def _totals(result: ModelResult) -> "Table":
     table = table_of("", ("", "left"), ("", "right"), ("", "right"), ("", "left"))
     for key, label, meaning in _TOTALS:
         value = getattr(result.totals, key)
-        add(table, label, value, _about(value), meaning, style="bold" if key in ("params", "macs", "flops") else None)
+        add(table, label, value, about(value), meaning, style="bold" if key in ("params", "macs", "flops") else None)
     if result.mode == "train":
-        add(table, "forward MACs", result.forward.macs, _about(result.forward.macs), "")
-        add(table, "backward MACs", result.backward.macs, _about(result.backward.macs), "as executed")
+        add(table, "forward MACs", result.forward.macs, about(result.forward.macs), "")
+        add(table, "backward MACs", result.backward.macs, about(result.backward.macs), "as executed")
     cost = result.totals
     if cost.moved_bytes and cost.compulsory_bytes:
         least, most = (f"{cost.all_flops / size:.3g}" for size in (cost.moved_bytes, cost.compulsory_bytes))
@@ -146,7 +146,7 @@ def _modules(result: ModelResult, depth: int) -> "Table":
         if item.depth <= depth:
             name = "  " * item.depth + (item.name.rpartition(".")[2] or result.model)
             params = f"{item.params:,}" + (f" (+{item.shared_params:,} shared)" if item.shared_params else "")
-            sizes = (item.macs, _share(item.macs, whole), item.fft_flops, item.elementwise_flops, item.activations)
+            sizes = (item.macs, share(item.macs, whole), item.fft_flops, item.elementwise_flops, item.activations)
             least = item.compulsory_read_bytes + item.compulsory_written_bytes
             add(table, name, item.kind, item.calls or "", params, *sizes, _moved(item), least)
     return table
@@ -158,7 +158,7 @@ def _operators(result: ModelResult) -> Iterator["RenderableType"]:
     free = [item for item in result.operators if item.family and not (_work(item) or _moved(item))]
     for item in result.operators:
         if item not in free:
-            known = (item.macs, _share(item.macs, result.totals.macs), item.fft_flops, item.elementwise_flops, item.activations)
+            known = (item.macs, share(item.macs, result.totals.macs), item.fft_flops, item.elementwise_flops, item.activations)
             sizes = (*(known if item.family else ("?",) * 5), _moved(item))
             add(table, item.operator, item.family or "none", item.calls, *sizes, style=None if item.family else "yellow")
     if free:
@@ -196,14 +196,3 @@ def _percent(result: ModelResult) -> str:
     share = 100 * seen.covered_calls / seen.calls if seen.calls else 100
     # Never round a gap away.
     return "100 %" if seen.covered_calls == seen.calls else f"{min(share, 99.9):.1f} %"
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else ""
-
-
-def _about(value: int) -> str:
-    for power, suffix in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if value >= 10**power:
-            return f"{value / 10**power:.2f} {suffix}"
-    return ""

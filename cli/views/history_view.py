@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...models.errors import BadInput
 from ...profilers.runs.history_run import Change, HistoryRun, Point, Series
-from .table import add, has_unicode, ns, table_of
+from .table import add, exactly, has_unicode, ns, table_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,7 +26,7 @@ def tables(run: HistoryRun) -> Iterator["RenderableType"]:
         add(table, series.name, amount(series.points[-1].value, series.unit), _since(series), trend(series), where(series))
     yield table
     if len(run.series) == 1 and len({point.value for point in run.series[0].points}) > 1:
-        yield from (Text(line) for line in _chart(run.series[0]))
+        yield from map(exactly, _chart(run.series[0]))
     for series in run.series:
         alone = sum(other.name == series.name for other in run.series) == 1
         for change in series.changes:

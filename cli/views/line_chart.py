@@ -1,4 +1,4 @@
-"""Lines over the number of ranks, as SVG inside a page: measured ones solid with dots, modelled ones dashed, guides faint."""
+"""Lines over a size, such as the ranks: SVG inside a page. Measured ones are solid with dots, modelled dashed, guides faint."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,8 @@ from html import escape
 from typing import Literal
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 480, 270, 62, 14, 14, 40
+_DIGIT = 7.0
+"""Width of a digit, about."""
 COLOURS = 8
 Kind = Literal["measured", "modelled", "guide"]
 STYLE = """
@@ -26,7 +28,7 @@ figcaption { color: var(--faint); } .chart text { font: 12px system-ui, sans-ser
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Points (ranks, value) in the colour that belongs to its name on the whole page; how they came about shows."""
+    """Points (size, value) in the colour that belongs to its name on the whole page; how they came about shows."""
 
     name: str
     kind: Kind
@@ -34,8 +36,12 @@ class Line:
     points: tuple[tuple[int, float], ...]
 
 
-def line_chart(title: str, lines: Sequence[Line], unit: str, log: bool = False) -> str:
-    """A figure with its legend. Ranks lie as far apart as their logarithms; the values' axis begins at 0, or is a logarithm."""
+def line_chart(title: str, lines: Sequence[Line], unit: str, log: bool = False, over: str = "ranks") -> str:
+    """A figure with its legend. Sizes lie as far apart as their logarithms; the values' axis begins at 0, or is a logarithm.
+
+    Args:
+        over: what the sizes are of.
+    """
     ranks = sorted({rank for line in lines for rank, _ in line.points})
     values = [value for line in lines for _, value in line.points if value > 0]
     if not ranks or not values:
@@ -56,17 +62,21 @@ def line_chart(title: str, lines: Sequence[Line], unit: str, log: bool = False) 
     for tick in ticks:
         parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
         parts.append(
-            f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{f"{tick:,.0f}" if log else _short(tick)}</text>'
+            f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{_tick(tick) if log else _short(tick)}</text>'
         )
+    end = -math.inf  # of the label before
     for rank in ranks:
-        parts.append(f'<text x="{x(rank):.1f}" y="{_HEIGHT - _BOTTOM + 17}" text-anchor="middle">{rank}</text>')
-    parts.append(f'<text x="{(_LEFT + _WIDTH) / 2}" y="{_HEIGHT - 5}" text-anchor="middle">ranks</text>')
+        half = _DIGIT * len(str(rank)) / 2
+        if x(rank) - half > end:
+            parts.append(f'<text x="{x(rank):.1f}" y="{_HEIGHT - _BOTTOM + 17}" text-anchor="middle">{rank}</text>')
+            end = x(rank) + half + _DIGIT
+    parts.append(f'<text x="{(_LEFT + _WIDTH) / 2}" y="{_HEIGHT - 5}" text-anchor="middle">{escape(over)}</text>')
     for line in lines:
         way = " ".join(f"{x(rank):.1f},{y(value):.1f}" for rank, value in line.points)
         parts.append(f'<polyline class="line l{line.colour} {line.kind}" points="{way}"/>')
         if line.kind == "measured":
             for rank, value in line.points:
-                told = f"<title>{escape(line.name)}, {rank} ranks: {value:.4g} {escape(unit)}</title>"
+                told = f"<title>{escape(line.name)}, {rank} {escape(over)}: {value:.4g} {escape(unit)}</title>"
                 parts.append(f'<circle class="d{line.colour}" cx="{x(rank):.1f}" cy="{y(value):.1f}" r="3.5">{told}</circle>')
     parts += ["</svg><div>", *(_key(line) for line in lines), "</div></figure>"]
     return "".join(parts)
@@ -87,10 +97,16 @@ def _ticks(most: float) -> list[float]:
 
 
 def _ticks_log(least: float, most: float) -> list[float]:
-    """Powers of two around the values, six at most."""
-    low, high = math.floor(math.log2(least)), max(math.ceil(math.log2(most)), math.floor(math.log2(least)) + 1)
+    """Powers of two around the values, or of ten where they are far apart, six at most."""
+    base = 10 if most > 1000 * least else 2
+    low = math.floor(math.log(least, base) + 1e-9)
+    high = max(math.ceil(math.log(most, base) - 1e-9), low + 1)
     step = math.ceil((high - low) / 5)
-    return [2.0**power for power in range(low, high + step, step)]
+    return [float(base) ** power for power in range(low, high + step, step)]
+
+
+def _tick(value: float) -> str:
+    return f"{value:,.0f}" if 1 <= value < 1e5 else _short(value)
 
 
 def _short(value: float) -> str:

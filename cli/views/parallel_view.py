@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...profilers.runs.parallel_run import Bar, MeasuredPoint, ModelledPoint, ParallelRun
 from .parallel_lines import Point, gantts, work_of
-from .table import Grid, bars, drawn, has_unicode, ns
+from .table import Grid, bars, drawn, exactly, has_unicode, ns
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,10 +32,10 @@ def tables(run: ParallelRun, time_lines: bool = True) -> Iterator["RenderableTyp
     if run.measured:
         yield Text("\nMEASURED on this machine", style="bold green")
         yield drawn(measured(run.measured))
-        yield from map(Text, _chart(run, run.measured, solid=True))
+        yield from map(exactly, _chart(run, run.measured, solid=True))
     yield Text(f"\nMODELLED for {run.hardware.title}: never measured here", style="bold cyan")
     yield drawn(modelled(run.modelled))
-    yield from map(Text, _chart(run, run.modelled, solid=False))
+    yield from map(exactly, _chart(run, run.modelled, solid=False))
     yield Text(f"source of the model's figures: {run.hardware.source}", style="dim")
     if not run.hardware.verified:
         yield Text("some of them are unverified", style="yellow")
@@ -167,7 +167,7 @@ def _time_lines(run: ParallelRun) -> Iterator["RenderableType"]:
                 for lane in ("compute", "send"):
                     own = [bar for bar in line.bars if (bar.rank, bar.lane) == (rank, lane) and bar.end > bar.start]
                     if own:
-                        yield Text(f"{rank:>3} {lane:8}{_strip(own, line.end_ns / line.scale, lane)}")
+                        yield exactly(f"{rank:>3} {lane:8}{_strip(own, line.end_ns / line.scale, lane)}")
         left = len(found) > _SHOWN or any(bar.rank >= _RANKS for line in found for bar in line.bars)
         if left:
             yield Text("    all methods and ranks: -o FILE.html or FILE.svg", style="dim")

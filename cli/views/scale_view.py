@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...profilers.runs.scale_run import ScalePoint, ScaleRun
 from ...profilers.stats import Estimate
-from .table import Grid, bars, drawn, has_unicode
+from .table import Grid, bars, drawn, exactly, has_unicode
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,7 +20,7 @@ def tables(run: ScaleRun) -> Iterator["RenderableType"]:
         yield Text(f"PARTIAL: {run.cause}", style="bold yellow")
     yield drawn(points(run))
     yield Text("")
-    yield from (Text(line) for line in _chart(run))
+    yield from map(exactly, _chart(run))
     yield Text(f"\n{setting(run)}", style="dim")
     for note in run.notes:
         yield Text(f"note: {note}", style="yellow")

@@ -27,6 +27,19 @@ def ns(value: float) -> str:
     return f"{value:.0f} ns"
 
 
+def about(value: int) -> str:
+    """A large integer in three digits and its power; empty for one that can be read at once."""
+    for power, suffix in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if value >= 10**power:
+            return f"{value / 10**power:.2f} {suffix}"
+    return ""
+
+
+def share(part: int, whole: int) -> str:
+    """A part in percent."""
+    return f"{100 * part / whole:.1f} %" if whole else ""
+
+
 def has_unicode() -> bool:
     """Whether stdout can show more than ASCII."""
     return "utf" in (sys.stdout.encoding or "").lower()
@@ -55,6 +68,13 @@ def table_of(title: str, *columns: tuple[str, str]) -> "Table":
 def plain(title: str, *columns: str, left: int = 1) -> "Table":
     """A table with ``left`` columns of text, and the rest numbers."""
     return table_of(title, *((name, "left" if index < left else "right") for index, name in enumerate(columns)))
+
+
+def exactly(text: str, style: str = "") -> "RenderableType":
+    """A line of a chart: its characters stay where they are, in pages too."""
+    from rich.text import Text
+
+    return Text(text, style=style, no_wrap=True, overflow="ignore")
 
 
 def small(text: str) -> "RenderableType":

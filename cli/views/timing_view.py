@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...profilers.runs.timing_run import TimedModel, TimeRun
 from ...profilers.stats import Estimate
-from .table import add, has_unicode, ns, table_of
+from .table import add, exactly, has_unicode, ns, table_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -155,18 +155,16 @@ def _rows(run: TimeRun) -> "Table":
 
 def _histograms(run: TimeRun) -> Iterator["RenderableType"]:
     """A line for each model, all of a group on one axis, from the fastest call to the slowest but half a percent."""
-    from rich.text import Text
-
     for group in dict.fromkeys(item.group for item in run.models):
         members = [item for item in run.models if item.group == group and item.samples_ns]
         if not members:
             continue
         low = min(min(item.samples_ns) for item in members)
         high = max(_most(item.samples_ns) for item in members)
-        yield Text(f"\n{'distribution of calls':24}{ns(low):<{_BINS - 10}}{ns(high):>10}", style="dim")
+        yield exactly(f"\n{'distribution of calls':24}{ns(low):<{_BINS - 10}}{ns(high):>10}", style="dim")
         for item in members:
             beyond = sum(sample > high for sample in item.samples_ns)
-            yield Text(f"{item.model[-23:]:24}{_bars(item.samples_ns, low, high)}" + (f" +{beyond}" if beyond else ""))
+            yield exactly(f"{item.model[-23:]:24}{_bars(item.samples_ns, low, high)}" + (f" +{beyond}" if beyond else ""))
 
 
 def _most(samples: Sequence[float]) -> float:

@@ -12,9 +12,11 @@ from typing import Any
 from ..stats import Estimate
 from ..store import Figure
 from .check_run import Better, CheckRun, Kind
+from .compare_run import CompareRun
 from .parallel_run import ParallelRun
 from .run import ModelResult, Run
 from .scale_run import ScaleRun
+from .sweep_run import SweepRun
 from .timing_run import TimedModel, TimeRun
 from .trace_run import TraceRun
 
@@ -68,6 +70,23 @@ def _parts(result: ModelResult, name: str) -> dict[str, int]:
 @metrics_of.register
 def _(record: TimeRun) -> tuple[Figure, ...]:
     return tuple(figure for item in record.models for figure in _timed(item))
+
+
+@metrics_of.register
+def _(record: CompareRun) -> tuple[Figure, ...]:
+    counted = tuple(figure for item in record.models for figure in _counted(item.counted))
+    return (*counted, *(metrics_of(record.time) if record.time else ()))
+
+
+@metrics_of.register
+def _(record: SweepRun) -> tuple[Figure, ...]:
+    # Two axes share the point from which both start: by its workload it is one.
+    totals = {"-".join((*point.inputs, record.dtype, record.mode)): point.totals for point in record.points}
+    return tuple(
+        Figure(record.model, workload, name, getattr(found, name), unit, "counted", "lower")
+        for workload, found in totals.items()
+        for name, unit in _TOTALS
+    )
 
 
 def _timed(item: TimedModel) -> Iterator[Figure]:

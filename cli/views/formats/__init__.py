@@ -1,6 +1,7 @@
 """What other tools read of a `CheckRun`: each file in this folder is a format, by its own name. Names cost no import.
 
-A new format is one file with a ``FORMAT``. What `emit` writes of every record (table, json, csv) is there as well.
+A new format is one file with a ``FORMAT``. What `emit` writes of every record is there as well; a file here whose name is that
+of such a format (Markdown) takes its place.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 from ....models.errors import BadInput
 from ....models.files import check_writable, write_whole
@@ -15,8 +17,8 @@ from ....profilers.runs.check_run import CheckRun
 from ...keeping import Keeping, keep
 from .. import check_view, emit
 
-_OWN: dict[str, emit.Format] = {"table": "table", "json": "json", "csv": "csv"}
-_OWN_SUFFIXES = {".txt": "table", ".json": "json", ".csv": "csv"}
+_FILES = {path.stem.replace("_", "-"): path.stem for path in sorted(Path(__file__).parent.glob("[!_]*.py"))}
+_COMMON = {suffix: name for suffix, name in emit.SUFFIXES.items() if name not in _FILES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,13 @@ class Order:
 
 def names() -> list[str]:
     """Every format."""
-    return [*_OWN, *(path.stem.replace("_", "-") for path in sorted(Path(__file__).parent.glob("[!_]*.py")))]
+    return [*_COMMON.values(), *_FILES]
 
 
 @cache
 def suffixes() -> dict[str, str]:
     """Which format a file's name asks for."""
-    return _OWN_SUFFIXES | {find(name).suffix: name for name in names() if name not in _OWN}
+    return _COMMON | {find(name).suffix: name for name in _FILES}
 
 
 def find(name: str) -> Format:
@@ -59,14 +61,14 @@ def find(name: str) -> Format:
     Raises:
         BadInput: when there is none, with the nearest as hint.
     """
-    if name not in names() or name in _OWN:
+    if name not in _FILES:
         import difflib
 
         near = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
         raise BadInput(
             f"no format named {name!r}", (f"did you mean {near[0]}? " if near else "") + f"one of {', '.join(names())}"
         )
-    found: Format = import_module(f".{name.replace('-', '_')}", __package__).FORMAT
+    found: Format = import_module(f".{_FILES[name]}", __package__).FORMAT
     return found
 
 
@@ -80,13 +82,8 @@ def choose(asked: str | None, as_json: bool, as_csv: bool, outputs: Sequence[Pat
     Raises:
         BadInput: when these contradict each other, or a file can't be written.
     """
-    flags = [name for name, given in ((asked, asked), ("json", as_json), ("csv", as_csv)) if given and name]
-    if len(flags) > 1:
-        raise BadInput(
-            f"{' and '.join(flags)} are two formats for one place", "give one; -o FILE may be repeated, each its own"
-        )
-    flag = flags[0] if flags else None
-    if flag and flag not in _OWN:
+    flag = emit.flag(asked, as_json, as_csv)
+    if flag and flag not in _COMMON.values():
         find(flag)
     files = [path for path in outputs if str(path) != "-"]
     orders = [Order(_by_name(path, flag), path) for path in files]
@@ -101,19 +98,17 @@ def choose(asked: str | None, as_json: bool, as_csv: bool, outputs: Sequence[Pat
 
 
 def _by_name(path: Path, flag: str | None) -> str:
-    fitting = [suffix for suffix in suffixes() if path.name.endswith(suffix)]
-    if fitting:
-        return suffixes()[max(fitting, key=len)]
-    if flag:
-        return flag
-    raise BadInput(f"{str(path)!r} does not say its format", f"end it in {', '.join(suffixes())}, or add --format NAME")
+    name = emit.by_suffix(path, suffixes()) or flag
+    if name is None:
+        raise emit.unsaid(path, suffixes())
+    return name
 
 
 def write(run: CheckRun, orders: Sequence[Order], keeping: Keeping | None = None) -> None:
     """Write a check as ordered, each file whole, and keep it where that is asked for."""
     for order in orders:
-        if order.name in _OWN:
-            how = _OWN[order.name]
+        if order.name in _COMMON.values():
+            how = cast("emit.Format", order.name)
             emit.emit(run, how, order.path, lambda: check_view.tables(run), lambda: check_view.rows(run))
         elif order.path is None:
             emit.put(find(order.name).render(run))

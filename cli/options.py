@@ -24,9 +24,12 @@ def _show_version(value: bool) -> None:
 
 def complete_model(incomplete: str) -> list[tuple[str, str]]:
     """Names that begin like this, with what each one is; torch stays unloaded."""
+    from ..models.lookup import all_sources
     from ..models.registry import architectures
 
-    found = []
+    found = [
+        (source.prefix, source.title) for _, source in all_sources() if source.prefix and source.prefix.startswith(incomplete)
+    ]
     for name in architectures.names():
         family = architectures.describe(name)
         names = [name, *(f"{name}-{variant}" for variant in family.variants)]
@@ -92,6 +95,22 @@ def parse_batches(text: str | None) -> list[int | None]:
     return list(dict.fromkeys(int(word) for word in words))
 
 
+def parse_dims(words: list[str] | None) -> tuple[tuple[str, int], ...]:
+    """The sizes that ``--dim`` gives, by name.
+
+    Raises:
+        BadInput: when a pair has another form, or a name has two sizes.
+    """
+    sizes: dict[str, int] = {}
+    for word in words or []:
+        name, _, text = word.rpartition("=")
+        if not name or not text.isdecimal() or not int(text):
+            raise BadInput(f"--dim {word!r} is not NAME=N", "write for example --dim seq=128")
+        if sizes.setdefault(name, int(text)) != int(text):
+            raise BadInput(f"--dim gives {name} the sizes {sizes[name]} and {text}", "give one")
+    return tuple(sizes.items())
+
+
 def parse_inputs(words: list[str] | None) -> tuple["TensorSpec", ...]:
     """The shapes that ``--input`` gives, in order."""
     from ..models.spec import TensorSpec
@@ -108,7 +127,7 @@ Models = Annotated[
     list[str],
     typer.Argument(
         metavar="MODEL",
-        help="A name from `mixbench models`, path/to/file.py:factory, package.module:factory, or an .onnx file.",
+        help="A name or a source from `mixbench models`, such as timm:resnet50 or file.py:factory, or an .onnx file.",
         autocompletion=complete_model,
         show_default=False,
     ),
@@ -121,7 +140,7 @@ Exportable = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A name from `mixbench models`, path/to/file.py:factory, or package.module:factory.",
+        help="A name or a source from `mixbench models`, such as timm:resnet50, model.pt2 or file.py:factory.",
         autocompletion=complete_model,
         show_default=False,
     ),
@@ -146,6 +165,15 @@ Input = Annotated[
         "--input",
         metavar="SHAPE",
         help="An input, such as 1x3x192x192 or ids=1x128:int64; once for each.",
+        rich_help_panel=WORKLOAD,
+    ),
+]
+Dim = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dim",
+        metavar="NAME=N",
+        help="Size of a dimension: batch, height, width, seq, or as the file calls it; once for each.",
         rich_help_panel=WORKLOAD,
     ),
 ]

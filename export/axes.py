@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ..models.dims import usual_names
 from ..models.errors import BadInput
 
 if TYPE_CHECKING:
@@ -17,9 +18,8 @@ WORDS = ("batch", "height", "width", "seq")
 def open_dimensions(words: Sequence[str], inputs: Mapping[str, Tensor]) -> Dynamic:
     """Find the dimensions that words name.
 
-    ``batch`` is the first dimension of every input that has it in common with the first one; ``height`` and ``width`` are the
-    last two of four (images, B x C x H x W); ``seq`` is the second of two of integers (token ids, B x S), or of three of floats
-    (B x S x width). For anything else ``INPUT.DIMENSION=WORD`` says it, such as ``mask.2=seq``; dimensions count from 0.
+    What they mean says `models.dims.usual_names`; a ``batch`` is one only where an input has it in common with the first one.
+    For anything else ``INPUT.DIMENSION=WORD`` says it, such as ``mask.2=seq``; dimensions count from 0.
 
     Raises:
         BadInput: on a word that fits no input, or a place that is none.
@@ -46,13 +46,10 @@ def _meant(word: str, inputs: Mapping[str, Tensor]) -> Iterator[tuple[str, int]]
     if word not in WORDS:
         raise BadInput(f"--dynamic knows no {word!r}", f"one of {', '.join(WORDS)}, or INPUT.DIMENSION=NAME, such as x.2=seq")
     count = next(iter(inputs.values())).shape[:1]
-    places = {
-        "batch": lambda t: 0 if t.ndim and t.shape[:1] == count else None,
-        "height": lambda t: 2 if t.ndim == 4 else None,
-        "width": lambda t: 3 if t.ndim == 4 else None,
-        "seq": lambda t: 1 if t.ndim == (3 if t.is_floating_point() else 2) else None,
-    }
-    found = [(name, place) for name, tensor in inputs.items() if (place := places[word](tensor)) is not None]
+    usual = {name: usual_names(tensor.ndim, tensor.is_floating_point()) for name, tensor in inputs.items()}
+    found = [(name, names.index(word)) for name, names in usual.items() if word in names]
+    if word == "batch":
+        found = [(name, place) for name, place in found if inputs[name].shape[:1] == count]
     if not found:
         hint = f"say which dimension it is: --dynamic INPUT.DIMENSION={word}; inputs: {_described(inputs)}"
         raise BadInput(f"no input has a {word}", hint)

@@ -74,7 +74,7 @@ def capture(
             else "a batch norm has no statistics of its own"
         )
         notes.append(f"{norms} ({'first ' * several}{bare[0]}): each result depends on the whole batch")
-    if case.weights is None and case.spec.family is not None:
+    if case.weights is None and (case.spec.family is not None or case.spec.source):
         notes.append("random weights: --weights FILE exports trained ones")
     described = describe(case, reference, signature.inputs, fresh) | dict(metadata or {})
     return Source(
@@ -99,12 +99,14 @@ def describe(case: Case, module: nn.Module, inputs: Mapping[str, Tensor], fresh:
     """
     spec = case.spec
     said = {"model": _public_name(spec), "weights_sha256": weights_sha256(module)}
-    said |= {f"{name}_version": number for name, number in versions("mixbench", "torch").items() if name != "python"}
+    made_by = versions("mixbench", "torch", *([spec.source] if spec.source else []))
+    said |= {f"{name}_version": number for name, number in made_by.items() if name != "python"}
     said["inputs"] = json.dumps({name: _shape(tensor) for name, tensor in inputs.items()})
     if fresh:
         said["batch_norms"] = "never trained; statistics from random inputs"
     if spec.family is not None:
         said |= {"family": spec.family.title, "paper": spec.family.paper, "paper_url": spec.family.paper_url}
+    if spec.family is not None or spec.source:
         said["settings"] = json.dumps(dict(spec.settings), sort_keys=True, default=str)
         said["weights"] = "random" if case.weights is None else "loaded"
         said |= _preprocessing(spec, next(iter(inputs.values())))
@@ -121,7 +123,8 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 def _preprocessing(spec: ModelSpec, input: Tensor) -> dict[str, str]:
-    steps = spec.family.preprocessing if spec.family else None
+    own = spec.preprocessing() if spec.preprocessing is not None else None
+    steps = spec.family.preprocessing if spec.family else own
     if steps is None:
         return {}
     said = {"input_layout": steps.layout, "input_range": json.dumps(steps.range)}
@@ -133,6 +136,8 @@ def _preprocessing(spec: ModelSpec, input: Tensor) -> dict[str, str]:
 
 def _public_name(spec: ModelSpec) -> str:
     """The name without the path to a user's file, which is nobody else's business and differs from folder to folder."""
+    if spec.label:
+        return spec.label
     place, colon, factory = spec.name.rpartition(":")
     return factory if colon and place.endswith(".py") else spec.name
 

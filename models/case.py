@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from . import meta
+from .dims import Call, OpenInputs, check_known, usual_names
 from .errors import BadInput, CannotMeasure, MixbenchError, first_line
 from .lookup import resolve
 from .spec import ModelSpec, TensorSpec, Workload
@@ -61,7 +62,7 @@ def build(
     """Build a model and its example inputs.
 
     Args:
-        model: a name, ``file.py:factory``, ``package.module:factory``, or a spec from `lookup.resolve`.
+        model: a name of an architecture or of a source, see docs/models.md, or a spec from `lookup.resolve`.
         workload: inputs, batch, dtype, mode and seed; without inputs the model's own example.
         device: ``meta``, ``cpu`` or any other of torch's.
         weights: a checkpoint to load, see `weights.load_weights`.
@@ -234,8 +235,12 @@ def _inputs(
                 given = getattr(module, "example_inputs", None)
             given = given() if callable(given) else given
         specs = spec.example_inputs if given is None else ()
+        if isinstance(given, OpenInputs):
+            given, workload = given.filled(spec.name, workload), replace(workload, batch=None, dims=())
+    described = [leaf for leaf in (specs or pytree.tree_leaves(given)) if isinstance(leaf, TensorSpec)]
+    check_known(spec.name, dict(workload.dims), (name for item in described for name in _names(item)))
     if specs:
-        specs = tuple(_batched(s, workload) for s in specs)
+        specs = tuple(_sized(s, workload) for s in specs)
         tensors = [_make(s, dtype, device, generator, _limit(spec, s, place)) for place, s in enumerate(specs)]
         args = tuple(t for s, t in zip(specs, tensors, strict=True) if not s.name)
         kwargs = {s.name: t for s, t in zip(specs, tensors, strict=True) if s.name}
@@ -246,7 +251,7 @@ def _inputs(
 
     def adapt(leaf: Any) -> Any:
         if isinstance(leaf, TensorSpec):
-            return _make(_batched(leaf, workload), dtype, device, generator, _limit(spec, leaf))
+            return _make(_sized(leaf, workload), dtype, device, generator, _limit(spec, leaf))
         if not isinstance(leaf, Tensor):
             return leaf
         if workload.batch is not None and leaf.ndim:
@@ -259,13 +264,20 @@ def _inputs(
     return _describe(args, kwargs, dtype), args, kwargs
 
 
-def _batched(spec: TensorSpec, workload: Workload) -> TensorSpec:
-    """The input with the workload's batch, if it has one; a scalar has no place for it."""
-    return spec if workload.batch is None or not spec.shape else replace(spec, shape=(workload.batch, *spec.shape[1:]))
+def _sized(spec: TensorSpec, workload: Workload) -> TensorSpec:
+    """The input with the workload's batch and named sizes, as far as it has such dimensions; a scalar has none."""
+    asked = dict(workload.dims) | ({} if workload.batch is None else {"batch": workload.batch})
+    return replace(spec, shape=tuple(asked.get(name, size) for name, size in zip(_names(spec), spec.shape, strict=True)))
+
+
+def _names(spec: TensorSpec) -> tuple[str, ...]:
+    return usual_names(len(spec.shape), not spec.dtype.startswith(("int", "uint", "bool")))
 
 
 def _as_call(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Example inputs as a call: a dict is keyword arguments, a tuple or list positional ones, anything else is one."""
+    if isinstance(given, Call):
+        return given.args, dict(given.kwargs)
     if isinstance(given, Mapping):
         return (), dict(given)
     if isinstance(given, tuple | list):
@@ -286,12 +298,12 @@ def _describe(args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype)
 def _limit(spec: ModelSpec, item: TensorSpec, place: int | None = None) -> int:
     """What the integers of an input stay below, also where the user gives another shape than that of the example in its place.
 
-    The value of the setting that it or the example names; 1 without one, so that nothing but zeros is left.
+    The number or the value of the setting that it or the example names; 1 without, so that nothing but zeros is left.
     """
     examples = spec.example_inputs if place is not None else ()
     setting = item.below or (examples[place].below if place is not None and place < len(examples) else "")
-    if not setting:
-        return 1
+    if isinstance(setting, int) or not setting:
+        return setting or 1
     limit: int = spec.settings.get(setting) or inspect.signature(spec.factory()).parameters[setting].default
     return limit
 

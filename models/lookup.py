@@ -1,40 +1,42 @@
-"""From the user's words to a `ModelSpec`: ``name``, ``name-variant``, ``file.py:factory`` or ``package.module:factory``.
+"""From the user's words to a `ModelSpec`: ``name`` or ``name-variant`` of an architecture, or the words of a source.
 
-No torch here: a wrong name is answered at once. User code runs only when the spec's factory is called.
+No torch here: a wrong name is answered at once. Others' code runs only when the spec's factory is called.
 """
 
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from copy import deepcopy
-from functools import partial, wraps
-from importlib import import_module
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from typing import Any
 
-from .errors import BadInput, first_line
-from .registry import architectures
-from .spec import Family, ModelSpec
+from .errors import BadInput, CannotMeasure, MixbenchError
+from .registry import architectures, sources
+from .spec import Family, ModelSpec, Source
 
 
 def resolve(words: str, settings: Mapping[str, Any] | None = None) -> ModelSpec:
     """Find the model that the user names.
 
     Args:
-        words: a registered name with or without ``-variant``, or ``PLACE:FACTORY`` of the user's own code.
+        words: a registered name with or without ``-variant``, or what a file of ``sources/`` takes, such as ``timm:NAME`` or
+            ``PLACE:FACTORY`` of the user's own code.
         settings: keyword arguments for the factory, over the variant's own.
 
     Raises:
         BadInput: when nothing has this name; the hint names the nearest.
+        CannotMeasure: when a package that the source needs is missing.
     """
     settings = dict(settings or {})
-    place, colon, factory = words.rpartition(":")
-    if colon:
-        return _user_spec(words, place, factory, settings)
-    if words.endswith(".py"):
-        raise BadInput(f"{words!r} names a file, not a model in it", f"name the function or class too: {words}:FACTORY")
+    fitting = [
+        (len(pattern), name, source)
+        for name, source in all_sources()
+        for pattern in source.patterns
+        if fnmatchcase(words, pattern)
+    ]
+    if fitting:
+        _, name, source = max(fitting, key=lambda found: found[0])
+        _check_installed(words, source)
+        found: ModelSpec = sources.module(name).find(words, settings)
+        return found
     name, family, variant = _find(words)
     return ModelSpec(
         name=f"{name}-{variant}",
@@ -48,12 +50,27 @@ def resolve(words: str, settings: Mapping[str, Any] | None = None) -> ModelSpec:
 
 
 def all_names() -> list[str]:
-    """Every name that `resolve` takes: families (their default variant) and all variants, in the families' order."""
+    """Every name of an architecture: families (their default variant) and all variants, in the families' order."""
     names = []
     for name in architectures.names():
         names.append(name)
         names.extend(f"{name}-{variant}" for variant in architectures.describe(name).variants)
     return names
+
+
+def all_sources() -> Iterator[tuple[str, Source]]:
+    """The sources by name; one of another package that fails to import is left out, since the rest can do without it."""
+    for name in sources.names():
+        try:
+            yield name, sources.describe(name)
+        except MixbenchError:
+            continue
+
+
+def _check_installed(words: str, source: Source) -> None:
+    if missing := [module for module in source.needs if find_spec(module) is None]:
+        what = f"{words} needs the package{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+        raise CannotMeasure(what, f"pip install 'mixbench[{source.extra}]'")
 
 
 def _find(words: str) -> tuple[str, Family, str]:
@@ -66,100 +83,3 @@ def _find(words: str) -> tuple[str, Family, str]:
     if variant not in family.variants:
         raise BadInput(f"{name} has no variant {variant!r}", f"its variants: {', '.join(family.variants)}")
     return name, family, variant
-
-
-def _user_spec(words: str, place: str, factory: str, settings: dict[str, Any]) -> ModelSpec:
-    if not place or not factory:
-        raise BadInput(f"{words!r} is not PLACE:FACTORY", "write path/to/file.py:factory or package.module:factory")
-    if place.endswith(".py") and not Path(place).is_file():
-        raise BadInput(f"there is no file {place!r}", "check the path; it is relative to the folder you are in")
-    return ModelSpec(
-        name=words,
-        factory=partial(_load_factory, place, factory),
-        settings=settings,
-        changed=bool(settings),
-        companion_inputs=partial(_companion_inputs, place, factory),
-    )
-
-
-def _companion_inputs(place: str, factory: str) -> Any:
-    """What ``<factory>_inputs()`` in the same place returns, or None when there is no such function."""
-    companion = getattr(_load_module(place), f"{factory}_inputs", None)
-    if companion is None:
-        return None
-    with _importable(place):
-        return companion()
-
-
-def _load_factory(place: str, name: str) -> Callable[..., Any]:
-    module = _load_module(place)
-    try:
-        found = getattr(module, name)
-    except AttributeError:
-        public = [word for word in vars(module) if not word.startswith("_")]
-        import difflib
-
-        near = difflib.get_close_matches(name, public, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "name a function, a class or a module defined there"
-        raise BadInput(f"{place!r} has no {name!r}", hint) from None
-    if not callable(found):
-        kind = type(found).__name__
-        raise BadInput(f"{place}:{name} is a {kind}, which builds no model", "name a function, a class or a module")
-
-    # An nn.Module is callable as well, but it is the model already; asking by name keeps torch out of this file.
-    if any(kind.__module__ == "torch.nn.modules.module" for kind in type(found).__mro__):
-        # A copy, since a case moves its module to meta and the values have to last for the next case.
-        return lambda: deepcopy(found)
-
-    @wraps(found, updated=())  # so that its settings can be checked before it is called
-    def build(**settings: Any) -> Any:
-        # Imports that the factory makes late have to find its neighbours too.
-        with _importable(place):
-            return found(**settings)
-
-    return build
-
-
-def _load_module(place: str) -> ModuleType:
-    with _importable(place):
-        if not place.endswith(".py"):
-            try:
-                return import_module(place)
-            except ModuleNotFoundError as error:
-                if error.name and place.split(".")[: len(error.name.split("."))] == error.name.split("."):
-                    hint = "check its spelling, and that it is installed or below the folder you are in"
-                    raise BadInput(f"there is no Python module {place!r}", hint) from error
-                raise _broken(place, error) from error
-            except Exception as error:
-                raise _broken(place, error) from error
-        path = Path(place).resolve()
-        name = f"_mixbench_user_{path.stem}_{abs(hash(str(path)))}"
-        if name in sys.modules:
-            return sys.modules[name]
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None, "a .py file always has a loader"
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses and pickle look the module up while it runs
-        try:
-            spec.loader.exec_module(module)
-        except BaseException as error:
-            del sys.modules[name]
-            if isinstance(error, Exception):
-                raise _broken(place, error) from error
-            raise
-        return module
-
-
-def _broken(place: str, error: Exception) -> BadInput:
-    return BadInput(f"{place} fails to import: {first_line(error)}", "--debug shows the traceback")
-
-
-@contextmanager
-def _importable(place: str) -> Iterator[None]:
-    """The user's folder on the path while the user's code runs: the file's own, or the one the user is in."""
-    folder = str(Path(place).resolve().parent) if place.endswith(".py") else str(Path.cwd())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)

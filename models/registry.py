@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadInput, first_line
-from .spec import Family, Preprocessing, Published, TensorSpec, Variant
+from .spec import Family, Preprocessing, Published, Source, TensorSpec, Variant
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -113,4 +113,12 @@ architectures = Registry(
     attribute="FAMILY",
     group="mixbench.architectures",
     vocabulary={kind.__name__: kind for kind in (Family, Variant, Published, Preprocessing, TensorSpec)},
+)
+
+sources = Registry(
+    kind="source of models",
+    package="sources",
+    attribute="SOURCE",
+    group="mixbench.sources",
+    vocabulary={"Source": Source},
 )

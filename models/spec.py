@@ -17,15 +17,15 @@ _SUFFIXES = {"k": 3, "M": 6, "G": 9}
 class TensorSpec:
     """One input tensor: its full shape, batch included; an empty ``dtype`` means the model's own.
 
-    An empty ``name`` means a positional argument of ``forward``, any other a keyword argument. ``below`` names the factory's
-    setting that integers stay below, such as ``vocabulary``: then an example has random ones, else zeros, which index every
-    table. It describes the values, so specs that differ in it alone are equal.
+    An empty ``name`` means a positional argument of ``forward``, any other a keyword argument. ``below`` is what integers stay
+    below, or names the factory's setting that is, such as ``vocabulary``: then an example has random ones, else zeros, which
+    index every table. It describes the values, so specs that differ in it alone are equal.
     """
 
     shape: tuple[int, ...]
     dtype: str = ""
     name: str = ""
-    below: str = field(default="", compare=False)
+    below: str | int = field(default="", compare=False)
 
     @classmethod
     def parse(cls, text: str) -> "TensorSpec":
@@ -54,19 +54,26 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """On what a model runs. Without ``inputs`` the model's own example is used; ``batch`` resizes dimension 0."""
+    """On what a model runs.
+
+    Without ``inputs`` the model's own example is used; ``batch`` resizes dimension 0, ``dims`` dimensions by their names, see
+    `dims`.
+    """
 
     inputs: tuple[TensorSpec, ...] = ()
     batch: int | None = None
     dtype: str = "float32"
     mode: Mode = "eval"
     seed: int = 0
+    dims: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise BadInput(f"no dtype named {self.dtype!r} for a model", f"one of {', '.join(DTYPES)}")
         if self.batch is not None and self.batch < 1:
             raise BadInput(f"a batch of {self.batch} holds nothing", "give --batch a number from 1 up")
+        if self.batch is not None and dict(self.dims).get("batch", self.batch) != self.batch:
+            raise BadInput(f"a batch can't be {dict(self.dims)['batch']} and {self.batch}", "give --batch or --dim batch=N")
 
     @property
     def key(self) -> str:
@@ -74,8 +81,8 @@ class Workload:
         return "-".join([*map(str, self.inputs), self.dtype, self.mode])
 
     def resolved(self, inputs: tuple[TensorSpec, ...]) -> "Workload":
-        """The same workload with the inputs that are really used, the batch applied."""
-        return replace(self, inputs=inputs, batch=None)
+        """The same workload with the inputs that are really used, the batch and named sizes applied."""
+        return replace(self, inputs=inputs, batch=None, dims=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +164,29 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where models come from that are not mixbench's own: what a file of ``sources/`` assigns to ``SOURCE``.
+
+    Attributes:
+        form: how a model of it is named, such as ``timm:NAME``.
+        title: what it is, in words.
+        patterns: wildcards for its names; of several that fit a name, the longest decides.
+        needs: modules that have to be importable, and ``extra``, the extra of mixbench that installs them ("" for none).
+    """
+
+    form: str
+    title: str
+    patterns: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What its names begin with, such as ``timm:``; empty where they have no common beginning."""
+        return self.patterns[0].partition("*")[0]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """What the user's words name: a way to the factory (which may cost an import of torch), and its settings."""
 
@@ -171,6 +201,12 @@ class ModelSpec:
     variant: Variant | None = None
     companion_inputs: Callable[[], Any] | None = None
     """A user's ``<factory>_inputs`` function, when there is one."""
+    source: str = ""
+    """The library whose weights are random until some are loaded, such as ``timm``; empty for all else."""
+    label: str = ""
+    """The name for others' eyes, without the path to a file of the user's; ``name`` itself if empty."""
+    preprocessing: Callable[[], Preprocessing | None] | None = None
+    """How images became inputs, where a library says so; a family says it itself."""
 
     @property
     def example_inputs(self) -> tuple[TensorSpec, ...]:

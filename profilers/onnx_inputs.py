@@ -6,20 +6,22 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
+from ..models.dims import check_known, still_open
 from ..models.errors import BadInput
 from ..models.spec import TensorSpec, Workload
 from .onnx_graph import Value
 
 _NO_NUMBERS = (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING)
 Described = Sequence[int | str]
-"""A shape whose open dimensions are names, empty where the file has none."""
+"""A shape whose open dimensions are names."""
 
 
 def graph_inputs(path: Path, graph: onnx.GraphProto, workload: Workload) -> dict[str, Value]:
     """The graph's inputs by name. Dimensions that share a name have one size.
 
     Args:
-        workload: ``inputs`` give shapes by name, or without names in the file's order; ``batch`` fills the first dimensions.
+        workload: ``inputs`` give shapes by name, or without names in the file's order; ``batch`` fills the first dimensions,
+            ``dims`` those of a name, which is the input's and the dimension's number, such as ``x.1``, where the file has none.
 
     Raises:
         BadInput: when a dimension stays open, or what is given does not fit the file.
@@ -33,22 +35,23 @@ def graph_inputs(path: Path, graph: onnx.GraphProto, workload: Workload) -> dict
         for name, shape in shapes.items()
         for place in range(len(shape))
     }
-    sizes: dict[str, int] = {}
+    sizes = dict(workload.dims)
+    check_known(str(path), sizes, (size for shape in shapes.values() for size in shape if isinstance(size, str)))
     for (name, place), size in asked.items():
         called = shapes[name][place]
-        if size and isinstance(called, str) and called and sizes.setdefault(called, size) != size:
+        if size and isinstance(called, str) and sizes.setdefault(called, size) != size:
             what = f"{called!r} of {str(path)!r} can't be {sizes[called]} and {size}"
             raise BadInput(what, "dimensions with one name have one size")
-    values = {}
-    for name, shape in shapes.items():
-        filled = []
-        for place, wanted in enumerate(shape):
-            known = wanted if isinstance(wanted, int) else asked[name, place] or sizes.get(wanted, 0)
-            if not known:
-                raise BadInput(_open(path, name, place, wanted), _example(name, shape, place))
-            filled.append(known)
-        values[name] = Value(described[name].tensor_type.elem_type, tuple(filled))
-    return values
+    named = [size for shape in shapes.values() for size in shape if isinstance(size, str)]
+    if missing := {size: None for size in named if size not in sizes}:
+        raise still_open(str(path), missing)
+    return {
+        name: Value(
+            described[name].tensor_type.elem_type,
+            tuple(size if isinstance(size, int) else sizes[size] for size in shape),
+        )
+        for name, shape in shapes.items()
+    }
 
 
 def specs_of(values: dict[str, Value]) -> tuple[TensorSpec, ...]:
@@ -80,7 +83,8 @@ def _described(path: Path, name: str, kind: onnx.TypeProto) -> Described:
             f"input {name!r} of {str(path)!r} is no tensor of numbers with a rank", "count another form of the model"
         )
     return [
-        item.dim_value if item.HasField("dim_value") and item.dim_value >= 0 else item.dim_param for item in tensor.shape.dim
+        item.dim_value if item.HasField("dim_value") and item.dim_value >= 0 else item.dim_param or f"{name}.{place}"
+        for place, item in enumerate(tensor.shape.dim)
     ]
 
 
@@ -101,14 +105,3 @@ def _asked(path: Path, name: str, shape: Described, place: int, spec: TensorSpec
 
 def _words(shape: Described) -> str:
     return "x".join(str(size) if isinstance(size, int) else "?" for size in shape) or "scalar"
-
-
-def _open(path: Path, name: str, place: int, size: int | str) -> str:
-    called = f", {size!r}," if size else ""
-    return f"dimension {place}{called} of input {name!r} of {str(path)!r} is open"
-
-
-def _example(name: str, shape: Described, place: int) -> str:
-    shown = "x".join(str(size) if isinstance(size, int) else (size or "N").upper() for size in shape)
-    batch = "--batch N, or " if place == 0 else ""
-    return f"give its size: {batch}--input {name}={shown} with numbers for the words"

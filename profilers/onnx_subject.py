@@ -20,7 +20,7 @@ def onnx_subject(path: Path, workload: Workload, threads: int | None) -> Subject
     """A session on the CPU with inputs made from the file's description, seeded.
 
     Args:
-        workload: ``batch`` fills an open first dimension, ``inputs`` the other open ones; the dtype is the file's own.
+        workload: what fills open dimensions, see `onnx_session.open_onnx`; the dtype is the file's own.
         threads: of one operator, as for PyTorch's models.
 
     Raises:
@@ -28,7 +28,7 @@ def onnx_subject(path: Path, workload: Workload, threads: int | None) -> Subject
     """
     if workload.mode == "train":
         raise BadInput(f"{str(path)!r} is for inference and can't be trained", "leave --train out, or name a PyTorch model")
-    session, feeds = open_onnx(path, workload.batch, workload.inputs, threads, workload.seed)
+    session, feeds = open_onnx(path, workload, threads)
     run, model = session.run, read_onnx(path)
     shapes = [f"{name}={'x'.join(map(str, value.shape)) or 'scalar'}:{value.dtype}" for name, value in feeds.items()]
     first = next(iter(feeds.values()), None)

@@ -39,8 +39,7 @@ _VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
 def trace_onnx(
     path: Path,
-    batch: int | None = None,
-    inputs: tuple[TensorSpec, ...] = (),
+    workload: Workload | None = None,
     threads: int | None = None,
     number: int = 5,
     keep: Path | None = None,
@@ -48,7 +47,7 @@ def trace_onnx(
     """Trace an ONNX file.
 
     Args:
-        batch, inputs, threads: see `onnx_session.open_onnx`.
+        workload, threads: see `onnx_session.open_onnx`.
         number: steps to trace.
         keep: where ONNX Runtime's profile is kept, which is a Chrome trace; nowhere if None.
 
@@ -58,7 +57,7 @@ def trace_onnx(
     if number < 1:
         raise BadInput(f"{number} steps trace nothing", "give --steps a number from 1 up")
     device = find("cpu")
-    session, feeds = open_onnx(path, batch, inputs, threads)
+    session, feeds = open_onnx(path, workload, threads)
     try:
         session.run(None, feeds)
     except Exception as error:
@@ -68,7 +67,7 @@ def trace_onnx(
         raise KeyboardInterrupt
     measured = untraced.timings[0]
     with TemporaryDirectory(prefix="mixbench-") as folder:
-        profiled, feeds = open_onnx(path, batch, inputs, threads, profile_to=Path(folder) / "profile")
+        profiled, feeds = open_onnx(path, workload, threads, profile_to=Path(folder) / "profile")
         for _ in range(_WARM_CALLS + number):
             profiled.run(None, feeds)
         written = Path(profiled.end_profiling())

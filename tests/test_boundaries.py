@@ -50,6 +50,7 @@ def test_no_loose_python_file_lies_in_the_root() -> None:
         (["check", "--against", "no-such-revision"], 2),
         (["flops", "ghostnetv2", "--input", "oops"], 2),
         (["flops", "no/such/file.py:make"], 2),
+        (["flops", "no/such/file.pt2"], 2),
     ],
 )
 def test_light_commands_load_nothing_heavy(words: list[str], code: int) -> None:

@@ -373,7 +373,7 @@ def test_a_page_escapes_names() -> None:
 
 
 def test_onnx_nodes_have_their_calls_bytes_and_provider(onnx_file: Path) -> None:
-    trace = trace_onnx(onnx_file, batch=3, number=5)
+    trace = trace_onnx(onnx_file, Workload(batch=3), number=5)
     check_sums(trace)
     found = operators(trace)
     assert {name: item.calls for name, item in found.items()} == {"MatMul": 1, "Relu": 1, "Softmax": 1}
@@ -393,26 +393,26 @@ def test_inputs_of_an_onnx_file_follow_its_description(onnx_file: Path, tmp_path
     _, feeds = open_onnx(onnx_file)
     assert feeds["x"].shape == (1, 16)
     assert feeds["x"].dtype == np.float32
-    assert np.array_equal(feeds["x"], open_onnx(onnx_file, seed=0)[1]["x"])
-    assert open_onnx(onnx_file, inputs=[TensorSpec.parse("x=5x16")])[1]["x"].shape == (5, 16)
-    assert open_onnx(onnx_file, inputs=[TensorSpec.parse("7x16")])[1]["x"].shape == (7, 16)
-    session, feeds = open_onnx(onnx_file, batch=2, threads=1, profile_to=tmp_path / "p")
+    assert np.array_equal(feeds["x"], open_onnx(onnx_file, Workload(seed=0))[1]["x"])
+    assert open_onnx(onnx_file, Workload((TensorSpec.parse("x=5x16"),)))[1]["x"].shape == (5, 16)
+    assert open_onnx(onnx_file, Workload((TensorSpec.parse("7x16"),)))[1]["x"].shape == (7, 16)
+    session, feeds = open_onnx(onnx_file, Workload(batch=2), threads=1, profile_to=tmp_path / "p")
     assert session.run(None, feeds)[0].sum() == pytest.approx(2.0)
     assert Path(session.end_profiling()).parent == tmp_path
 
 
 @pytest.mark.parametrize(
-    ("words", "what"),
+    ("inputs", "what"),
     [
-        ({"inputs": [TensorSpec.parse("y=1x16")]}, "no input 'y'"),
-        ({"inputs": [TensorSpec.parse("1x16"), TensorSpec.parse("1x16")]}, "2 inputs are given"),
-        ({"inputs": [TensorSpec.parse("x=1x15")]}, r"'x' is \?x16, not 1x15"),
-        ({"inputs": [TensorSpec.parse("x=16")]}, r"'x' is \?x16, not 16"),
+        ([TensorSpec.parse("y=1x16")], "no input 'y'"),
+        ([TensorSpec.parse("1x16"), TensorSpec.parse("1x16")], "2 inputs are given"),
+        ([TensorSpec.parse("x=1x15")], r"'x' is \?x16, not 1x15"),
+        ([TensorSpec.parse("x=16")], r"'x' is \?x16, not 16"),
     ],
 )
-def test_inputs_that_do_not_fit_an_onnx_file_are_explained(onnx_file: Path, words: dict[str, Any], what: str) -> None:
+def test_inputs_that_do_not_fit_an_onnx_file_are_explained(onnx_file: Path, inputs: list[TensorSpec], what: str) -> None:
     with pytest.raises(BadInput, match=what):
-        open_onnx(onnx_file, **words)
+        open_onnx(onnx_file, Workload(tuple(inputs)))
 
 
 def test_a_broken_onnx_file_is_explained(onnx_file: Path, tmp_path: Path) -> None:

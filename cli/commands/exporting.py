@@ -111,6 +111,7 @@ def export(
     ] = False,
     input: options.Input = None,
     batch: options.Batch = None,
+    dim: options.Dim = None,
     kwarg: options.Kwarg = None,
     weights: options.Weights = None,
     form: options.Form = None,
@@ -144,7 +145,7 @@ def export(
 
     # Everything that can be wrong is found before torch is loaded and work begins.
     how = emit.choose(json, None, None, form=form)
-    workload = Workload(options.parse_inputs(input), batch)
+    workload = Workload(options.parse_inputs(input), batch, dims=options.parse_dims(dim))
     if model.endswith(".onnx"):
         if not report:
             raise BadInput(f"{model!r} is an ONNX file already", "name the model that it was made from, or add --report")
@@ -154,7 +155,7 @@ def export(
     check_opset(opset)
     kept, opened = _split(keep), _split(dynamic)
     check_known(kept)
-    places = _places(to, output, spec.name)
+    places = _places(to, output, spec.label or spec.name)
     check_asked(precision, calibrate, min_snr, list(places))
     options.check_weights(weights)
     if report and "onnx" not in places:

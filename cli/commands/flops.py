@@ -19,6 +19,7 @@ def flops(
     models: options.Models,
     input: options.Input = None,
     batch: options.Batch = None,
+    dim: options.Dim = None,
     dtype: options.Dtype = "float32",
     train: options.Train = False,
     kwarg: options.Kwarg = None,
@@ -75,7 +76,7 @@ def flops(
     keeping = begin(save)
     settings = options.parse_settings(kwarg)
     specs = [Path(model) if model.endswith(".onnx") else resolve(model, settings) for model in models]
-    workload = Workload(options.parse_inputs(input), batch, dtype, "train" if train else "eval")
+    workload = Workload(options.parse_inputs(input), batch, dtype, "train" if train else "eval", dims=options.parse_dims(dim))
     for name in verify or []:
         if name not in COUNTERS:
             raise BadInput(f"no counter named {name!r} for --verify", f"one of {', '.join(COUNTERS)}")

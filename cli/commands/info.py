@@ -26,7 +26,9 @@ def info(model: options.Model, form: options.Form = None, json: options.Json = F
     if family is None:
         from ...models.errors import BadInput
 
-        raise BadInput(f"{model!r} is code of your own", "`mixbench flops` counts it; info explains the models of the list")
+        raise BadInput(
+            f"{model!r} is none of mixbench's own models", "`mixbench flops` counts it; info explains the models of the list"
+        )
 
     def page() -> list[Group]:
         figures = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")

@@ -26,10 +26,21 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A source of models that are not mixbench's own; ``extra`` is what ``pip install 'mixbench[EXTRA]'`` takes for it."""
+
+    name: str
+    form: str
+    title: str
+    extra: str
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """All that can be built by name."""
 
     models: tuple[Entry, ...]
+    sources: tuple[Place, ...] = ()
     command: str = "models"
     schema: int = SCHEMA
 
@@ -43,7 +54,7 @@ def models(
     csv: options.Csv = False,
     output: options.Output = None,
 ) -> None:
-    """List the architectures with their variants, task, source and what each supports.
+    """List the architectures with their variants, task, source and what each supports; then where other models come from.
 
     Examples:
         mixbench models
@@ -52,7 +63,7 @@ def models(
     from rich.table import Table
     from rich.text import Text
 
-    from ...models.lookup import all_names
+    from ...models.lookup import all_names, all_sources
     from ...models.registry import architectures
     from ..views import emit
 
@@ -60,7 +71,8 @@ def models(
     if names:
         emit.emit(None, "table", output, lambda: map(Text, all_names()), list)
         return
-    catalogue = Catalogue(tuple(_entry(name) for name in architectures.names()))
+    places = tuple(Place(name, source.form, source.title, source.extra) for name, source in all_sources())
+    catalogue = Catalogue(tuple(_entry(name) for name in architectures.names()), places)
 
     def page() -> list[Table | Text]:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -71,7 +83,12 @@ def models(
             table.add_row(*map(Text, (item.name, item.error) if item.error else cells))
         example = catalogue.models[-1]
         hint = f"a variant is named with a dash: {example.name}-{example.variants[-1]}; `mixbench info MODEL` tells more"
-        return [table, Text(hint, style="dim")]
+        others = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for heading in ("or", "which is", "needs"):
+            others.add_column(heading, overflow="fold")
+        for place in (*catalogue.sources, Place("", "FILE.onnx", "an ONNX file, where a command takes one", "")):
+            others.add_row(*map(Text, (place.form, place.title, f"mixbench[{place.extra}]" if place.extra else "")))
+        return [table, Text(hint, style="dim"), Text(""), others]
 
     def rows() -> list[dict[str, str]]:
         return [

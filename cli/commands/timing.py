@@ -19,6 +19,7 @@ def time(
     models: options.Models,
     input: options.Input = None,
     batch: options.Batches = None,
+    dim: options.Dim = None,
     dtype: options.Dtype = "float32",
     train: options.Train = False,
     kwarg: options.Kwarg = None,
@@ -82,7 +83,7 @@ def time(
     keeping = begin(save)
     settings_given = options.parse_settings(kwarg)
     specs = [Path(model) if model.endswith(".onnx") else resolve(model, settings_given) for model in models]
-    workload = Workload(options.parse_inputs(input), None, dtype, "train" if train else "eval")
+    workload = Workload(options.parse_inputs(input), None, dtype, "train" if train else "eval", dims=options.parse_dims(dim))
     batches = options.parse_batches(batch)
     if weights is not None and len(specs) > 1:
         raise BadInput("--weights fits one model, and several are named", "time them one by one")

@@ -22,12 +22,13 @@ def trace(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A name from `mixbench models`, path/to/file.py:factory, package.module:factory, or a file in .onnx.",
+            help="A name or a source from `mixbench models`, such as timm:resnet50 or file.py:factory, or an .onnx file.",
             autocompletion=options.complete_model,
         ),
     ],
     input: options.Input = None,
     batch: options.Batch = None,
+    dim: options.Dim = None,
     dtype: options.Dtype = "float32",
     train: options.Train = False,
     kwarg: options.Kwarg = None,
@@ -112,7 +113,7 @@ def trace(
     _check(names, own, [option for option, given in for_torch.items() if given], weights)
     _check_places(trace_file, tensorboard_dir, (tensorboard or tensorboard_dir is not None) and model not in own)
     specs = {name: resolve(name, options.parse_settings(kwarg)) for name in own}
-    workload = Workload(options.parse_inputs(input), batch, dtype, "train" if train else "eval")
+    workload = Workload(options.parse_inputs(input), batch, dtype, "train" if train else "eval", dims=options.parse_dims(dim))
     saved = read(Path(against)) if against is not None and against.endswith(".json") else None
 
     if threads and device == "cpu":
@@ -133,7 +134,7 @@ def trace(
     def traced(name: str, first: bool) -> "Trace":
         keep = trace_file if first else None
         if name.endswith(".onnx"):
-            return onnx_tracing.trace_onnx(Path(name), batch, workload.inputs, threads, steps, keep)
+            return onnx_tracing.trace_onnx(Path(name), workload, threads, steps, keep)
         on_meta = build(specs[name], workload, weights=weights, reparameterised=reparameterised)
         subject = torch_subject(on_meta.on(device), compile, channels_last)
         recording = tracing.trace_torch(subject, place, on_meta, steps)

@@ -139,6 +139,14 @@ def _scatter(result: Any, args: Any, kwargs: Any) -> Traffic:
     return [(target, touched), *_sized(others)], [(target, touched)]
 
 
+def _batch_norm(result: Any, args: Any, kwargs: Any) -> Traffic:
+    """In training it writes the batch's statistics and the running ones, which its schema doesn't say; else its result."""
+    x, weight, bias, mean, variance, training = args[:6]
+    running = [tensor for tensor in (mean, variance) if tensor is not None]
+    read = _sized(tensor for tensor in (x, weight, bias) if tensor is not None) + _sized(running)
+    return read, _sized((*leaves(result), *running)) if training else _sized([result[0]])
+
+
 def _like(result: Any, args: Any, kwargs: Any) -> Traffic:
     return [], _sized(leaves((result,)))
 
@@ -149,6 +157,7 @@ _WAYS: tuple[tuple[frozenset[str], _Way], ...] = (
     (_LOOKUPS, _lookup),
     (_BAGS, _bag),
     (_SCATTERS, _scatter),
+    (frozenset(("native_batch_norm",)), _batch_norm),
 )
 
 

@@ -10,6 +10,7 @@ Run: python benchmarks/memoryformer_picture.py [--widths 512 2048 4096] [--token
 """
 
 import argparse
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -26,8 +27,8 @@ ROUNDS = 21
 
 
 def floor_s(cost: mixbench.Cost, read: int, written: int, roof: Roof) -> float:
-    """The least time of a layer whose compulsory bytes all come from memory."""
-    return max(roof.compute_s(cost.flops), (read + written) / roof.memory_bytes_per_s)
+    """The least time of a layer whose compulsory bytes all come from memory, most of them by reading alone."""
+    return max(roof.compute_s(cost.flops), roof.move_s(read, written))
 
 
 def crossing(tokens: list[int], ratios: list[float]) -> str:
@@ -50,7 +51,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     roof = peaks_here(find("cpu"), ["float32"]).roof("float32")
-    print(f"roofs: {roof.flops_per_s / 1e9:.1f} GFLOP/s, {roof.memory_bytes_per_s / 1e9:.1f} GB/s, {options.threads} thread(s)")
+    memory = roof.levels[-1]
+    roof = replace(roof, levels=(memory,))
+    print(
+        f"roofs: {roof.flops_per_s / 1e9:.1f} GFLOP/s, {memory.bytes_per_s / 1e9:.1f} GB/s, "
+        f"{(memory.read_bytes_per_s or memory.bytes_per_s) / 1e9:.1f} GB/s reading alone, {options.threads} thread(s)"
+    )
     for width in options.widths:
         layer, dense = MemoryLayer(width, width, width // BITS), nn.Linear(width, width)
         print(

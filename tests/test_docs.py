@@ -45,7 +45,7 @@ def slow_or_not(command: str) -> Any:
 def test_a_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
     done = subprocess.run([SCRIPT, *shlex.split(command)[1:]], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout
+    assert done.stdout or any(tmp_path.iterdir()), "a page holds the tables, which are not printed then"
 
 
 def test_the_readme_has_enough_commands_to_test() -> None:

@@ -470,6 +470,20 @@ def test_operators_made_of_others_count_the_same_wherever_they_arrive_whole(func
     assert len(set(training.values())) == 1, training
 
 
+def test_products_of_groups_cost_each_row_once() -> None:
+    def tokens(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.bfloat16, device="meta")
+
+    ends = torch.empty(4, dtype=torch.int32, device="meta")
+    for a, b, macs in (
+        (tokens(32, 16), tokens(4, 16, 24), 32 * 16 * 24),
+        (tokens(32, 16), tokens(16, 24), 32 * 16 * 24),
+        (tokens(4, 32, 16), tokens(16, 24), 32 * 16 * 24),
+    ):
+        found = mixbench.count_call(Steps(lambda a, b=b: torch._grouped_mm(a, b, ends)), a)  # type: ignore[misc]
+        assert (found.totals.macs, found.uncounted) == (macs, ())
+
+
 def test_the_libraries_own_operators_are_read_by_their_own_arguments() -> None:
     """They run on devices that are not here, so their rules are asked directly."""
 

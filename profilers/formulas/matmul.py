@@ -30,6 +30,14 @@ def mm(out: Tensor, a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> Cost:
     return contraction(out, a.shape[-1], a, b)
 
 
+@formula("aten::_grouped_mm")
+def grouped_mm(out: Tensor, a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> Cost:
+    """Products of groups of rows, each with a matrix of its own, as experts have them. Of two matrices (M, K) and (K, N) the
+    groups divide K, and each has a result."""
+    macs = a.numel() * b.shape[-1] if a.ndim == b.ndim == 2 else out.numel() * a.shape[-1]
+    return Cost(macs=macs, activations=out.numel())
+
+
 @formula("aten::dot", "aten::vdot")
 def dot(out: Tensor, a: Tensor, b: Tensor) -> Cost:
     """(K,) times (K,)."""

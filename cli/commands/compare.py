@@ -170,11 +170,11 @@ def compare(
     differences += [compared.by_operator(found[0], found[1])] if by_op else []
     if axes:
         check_front([item.compared for item in found], *axes)
-    place = _roofs(found, places, device, threads) if roofline else None
+    placed = _roofs(found, places, device, threads) if roofline else None
     time = _time([spec for _, spec in specs], workload, device, threads, seconds, reparameterised) if timed else None
     weighed = tuple(compared.with_latencies([item.compared for item in found], time))
     front = front_of(weighed, *axes) if axes else None
-    run = CompareRun(weighed, tuple(differences), front, time, place(weighed, time) if place else None)
+    run = CompareRun(weighed, tuple(differences), front, time, placed(weighed, time) if placed else None)
     most = None if output is not None else _SHOWN
     tables, rows = (lambda: compare_view.tables(run, most)), (lambda: compare_view.rows(run))
     emit.emit(

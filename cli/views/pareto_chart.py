@@ -20,7 +20,7 @@ STYLE = """
 .pareto .axis { stroke: var(--line); } .pareto .front { fill: none; stroke: var(--front); stroke-width: 2; }
 .pareto .best { fill: var(--front); } .pareto .beaten { fill: none; stroke: var(--behind); stroke-width: 1.5; }
 .pareto text.name { fill: var(--ink); } .pareto text.faint { fill: var(--faint); }
-@media (max-width: 30rem) { .pareto text { font-size: 18px; } .pareto text.name { font-size: 16px; } }
+@media (max-width: 30rem) { .pareto text { font-size: 16px; } .pareto text.name { font-size: 13px; } }
 """
 
 

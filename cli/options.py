@@ -37,6 +37,13 @@ def complete_model(incomplete: str) -> list[tuple[str, str]]:
     return found
 
 
+def complete_hardware(incomplete: str) -> list[tuple[str, str]]:
+    """Published devices that begin like this, with what each one is."""
+    from ..profilers.peaks_published import known
+
+    return [(name, device.title) for name, device in known().items() if name.startswith(incomplete)]
+
+
 def complete_format(incomplete: str) -> list[str]:
     """Formats of a check that begin like this."""
     from .views import formats
@@ -208,6 +215,20 @@ Threads = Annotated[
         help="Threads of one operator, on as many cores; torch's own number if not given.",
         rich_help_panel=MEASUREMENT,
     ),
+]
+Hardware = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hardware",
+        metavar="NAME",
+        help="Model a device by its maker's peaks instead; may be repeated; `mixbench roofline --hardware list` names them.",
+        rich_help_panel=MEASUREMENT,
+        autocompletion=complete_hardware,
+    ),
+]
+HardwareFile = Annotated[
+    Path | None,
+    typer.Option("--hardware-file", metavar="FILE", help="Devices of your own, in TOML.", rich_help_panel=MEASUREMENT),
 ]
 Compile = Annotated[bool, typer.Option("--compile", metavar="", help="Through torch.compile.", rich_help_panel=MEASUREMENT)]
 ChannelsLast = Annotated[

@@ -8,16 +8,19 @@ from ..models.onnx_files import files_of
 from ..models.spec import ModelSpec, Workload
 from .cost import Cost, CostTree, Count, OperatorCost
 from .runs.compare_run import NOTHING, Accuracy, Compared, Difference, Differences, FoundIn, Part
+from .runs.roofline_run import Work
 from .runs.run import plain_result, result_of
 from .runs.timing_run import TimeRun
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A model's figures, and the count that they are from."""
+    """A model's figures, and what they are from: the workload as it was resolved, the count, and how the model was changed."""
 
     compared: Compared
+    workload: Workload
     count: Count
+    how: str = ""
 
 
 def count_one(model: ModelSpec | Path, workload: Workload, reparameterised: bool = False) -> Counted:
@@ -32,7 +35,7 @@ def count_one(model: ModelSpec | Path, workload: Workload, reparameterised: bool
         found = count_onnx(model, workload)
         result = plain_result(str(model), found.workload, found.count)
         size = sum(path.stat().st_size for path in files_of(model))
-        return Counted(Compared(str(model), result, size, None, "none is published for a file"), found.count)
+        return Counted(Compared(str(model), result, size, None, "none is published for a file"), found.workload, found.count)
     from ..models.case import build
     from .counter import count
 
@@ -40,7 +43,8 @@ def count_one(model: ModelSpec | Path, workload: Workload, reparameterised: bool
     counted = count(case)
     accuracy = _accuracy(model, case.workload)
     reason, found_accuracy = (accuracy, None) if isinstance(accuracy, str) else ("", accuracy)
-    return Counted(Compared(model.name, result_of(case, counted), None, found_accuracy, reason), counted)
+    compared = Compared(model.name, result_of(case, counted), None, found_accuracy, reason)
+    return Counted(compared, case.workload, counted, "reparameterised" if case.reparameterised else "")
 
 
 def _accuracy(spec: ModelSpec, workload: Workload) -> Accuracy | str:
@@ -185,7 +189,21 @@ def told_apart(models: Sequence[Counted]) -> Iterator[Counted]:
     for place, (name, item) in enumerate(zip(names, models, strict=True)):
         number = names[: place + 1].count(name)
         named = f"{name} #{number}" if names.count(name) > 1 else name
-        yield Counted(replace(item.compared, model=named), item.count)
+        yield replace(item, compared=replace(item.compared, model=named))
+
+
+def works(models: Iterable[Counted]) -> list[Work]:
+    """What the models do, to be placed under roofs; what was noted while counting stays with the counts."""
+    from .roofline_session import file_work, work_of
+
+    done = []
+    for item in models:
+        name, bare = item.compared.model, replace(item.count, notes=())
+        if bare.device == "onnx":
+            done.append(file_work(name, item.workload, bare))
+        else:
+            done.append(work_of(name, item.workload, bare, how=item.how))
+    return done
 
 
 def with_latencies(models: Sequence[Compared], time: TimeRun | None) -> Iterator[Compared]:

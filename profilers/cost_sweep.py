@@ -24,6 +24,7 @@ class Asked:
         values: for each axis; an axis with one size is not swept but held there.
         inputs: with letters, as `axes.Template` reads them; empty for the model's own.
         rebuilt: whether settings follow the sizes.
+        dims: sizes of the model's own inputs by name, where none are given.
     """
 
     spec: Callable[[Sizes], ModelSpec]
@@ -33,6 +34,7 @@ class Asked:
     mode: Mode = "eval"
     reparameterised: bool = False
     rebuilt: bool = False
+    dims: tuple[tuple[str, int], ...] = ()
 
 
 def sweep(asked: Asked, progress: Callable[[str, float], None] = lambda text, share: None) -> SweepRun:
@@ -100,7 +102,8 @@ def _placed(asked: Asked, first: Sizes) -> tuple[tuple[Template, ...], dict[Axis
 def _own(asked: Asked, first: Sizes) -> tuple[Template, ...]:
     """The model's own example inputs."""
     spec = asked.spec(first)
-    case = build(spec, Workload(dtype=asked.dtype, mode=asked.mode), reparameterised=asked.reparameterised)
+    workload = Workload(dtype=asked.dtype, mode=asked.mode, dims=asked.dims)
+    case = build(spec, workload, reparameterised=asked.reparameterised)
     if len(case.args) + len(case.kwargs) != len(case.workload.inputs) or not _flat(case.args, case.kwargs):
         raise BadInput(f"the inputs of {spec.name} are nested, and can't be resized one by one", "give them by --input")
     return tuple(Template(item, item.shape) for item in case.workload.inputs)

@@ -53,13 +53,20 @@ def _of_spec(spec: ModelSpec, workload: Workload, settings: Settings) -> Work:
 
 
 def _of_file(path: Path, workload: Workload) -> Work:
-    from .onnx_counter import count_onnx, is_quantised
+    from .onnx_counter import count_onnx
 
     found = count_onnx(path, workload)
-    work = work_of(str(path), found.workload, found.count, "onnxruntime")
-    if not any(is_quantised(item.operator) for item in found.count.operators):
+    return file_work(str(path), found.workload, found.count)
+
+
+def file_work(name: str, workload: Workload, count: Count) -> Work:
+    """What the count of an ONNX file says that it does."""
+    from .onnx_counter import is_quantised
+
+    work = work_of(name, workload, count, "onnxruntime")
+    if not any(is_quantised(item.operator) for item in count.operators):
         return work
-    said = f"{path} computes in integers: all its contractions are held to the peak of int8"
+    said = f"{name} computes in integers: all its contractions are held to the peak of int8"
     return replace(work, notes=(*work.notes, said), peak_dtype="int8")
 
 
@@ -90,18 +97,25 @@ def _memory(device: Device, machine: Machine) -> int:
 
 
 def place_here(
-    found: Here, done: Sequence[Work], times: Measurement | None, traces: Sequence[Mapping[str, tuple[float, float]]] = ()
+    found: Here,
+    done: Sequence[Work],
+    latencies: Sequence[Estimate | None] = (),
+    traces: Sequence[Mapping[str, tuple[float, float]]] = (),
+    warnings: Sequence[str] = (),
+    partial: bool = False,
 ) -> RooflineRun:
-    """The run of this machine; without ``times`` floors alone. ``traces`` as `trace_model` makes them, or none at all."""
-    latencies: list[Estimate | None] = [None] * len(done)
-    if times is not None:
-        latencies = [timing.latency for timing in times.timings]
-    seen = traces or [{} for _ in done]
-    points = [
-        model_point(work, found.place, latency, traced) for work, latency, traced in zip(done, latencies, seen, strict=True)
-    ]
-    said = (*found.warnings, *(times.warnings if times else ()))
-    return RooflineRun((found.place,), tuple(points), found.machine, tuple(dict.fromkeys(said)), bool(times and times.partial))
+    """The run of this machine.
+
+    Args:
+        latencies: of all models, or of none: floors alone.
+        traces: likewise, as `trace_model` makes them.
+        warnings: what was odd while they were taken.
+        partial: whether that was stopped before its end.
+    """
+    times, seen = latencies or [None] * len(done), traces or [{} for _ in done]
+    points = [model_point(work, found.place, latency, traced) for work, latency, traced in zip(done, times, seen, strict=True)]
+    said = dict.fromkeys((*found.warnings, *warnings))
+    return RooflineRun((found.place,), tuple(points), found.machine, tuple(said), partial)
 
 
 def time_models(

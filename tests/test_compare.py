@@ -256,7 +256,8 @@ def test_the_chart_shows_each_model_once_and_escapes_names(pair: tuple[Counted, 
     assert pareto_chart.chart(replace(run, front=None)) == ""
     page = Texts()
     page.feed(compare_page.page(run))
-    assert [tag for tag, _ in page.found].count("svg") == 1
+    assert [attributes.get("class") for tag, attributes in page.found if tag == "figure"].count("pareto") == 1
+    assert "b" not in [tag for tag, _ in page.found]
     single = replace(run, front=front_of(models[:1], "macs", "top1"))
     assert pareto_chart.chart(single).count("<circle") == 1, "one model has a plane too"
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from mixbench import build, count
 from mixbench.cli.views import sweep_page, sweep_view
 from mixbench.models.errors import BadInput
 from mixbench.models.lookup import resolve
-from mixbench.models.spec import Workload
+from mixbench.models.spec import TensorSpec, Workload
 from mixbench.profilers.axes import Axis, Template
 from mixbench.profilers.cost_sweep import Asked, sweep
 from mixbench.profilers.runs.metrics import metrics_of
@@ -147,6 +148,14 @@ def test_an_axis_of_one_size_is_held_and_the_others_keep_the_models_own(nets: st
     }  # fmt: skip
 
 
+def test_named_sizes_hold_the_sides_that_are_not_swept() -> None:
+    asked = Asked(lambda sizes: resolve("ghostnetv2"), {"batch": (1, 2)}, dims=(("height", 96), ("width", 64)))
+    run = sweep(asked)
+    assert run.inputs == ("Bx3x96x64",)
+    case = build("ghostnetv2", Workload((TensorSpec((2, 3, 96, 64)),)))
+    assert run.points[1].totals.macs == count(case).totals.macs
+
+
 def test_letters_say_which_side_is_meant(nets: str) -> None:
     run = swept(f"{nets}:linear", "seq", 3, 5, inputs=("1xSx8",))
     assert [point.totals.macs for point in run.points] == [3 * 32, 5 * 32]
@@ -239,6 +248,8 @@ def test_the_table_tells_sizes_costs_and_growth(nets: str, tmp_path: Path) -> No
     [
         (("ghostnetv2",), "no range is given", "--batch 1:64"),
         (("ghostnetv2", "--batch", "4"), "--batch 4 alone is no range", "--batch 1:64"),
+        (("ghostnetv2", "--resolution", "64:96", "--dim", "width=64"), "--dim width and --resolution are one side", "one"),
+        (("ghostnetv2", "--batch", "1:4", "--input", "Bx3x64x64", "--dim", "width=64"), "--input gives others", "into --input"),
         (("ghostnet2", "--batch", "1:4"), "no model named", "ghostnet"),
         (("x.onnx", "--batch", "1:4"), "is an ONNX file", "the model it is of"),
         (("ghostnetv2", "--batch", "1:4", "--kwarg", "a={seq}"), "--seq, which is not there", "--seq"),

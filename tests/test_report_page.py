@@ -63,7 +63,7 @@ def test_the_json_in_the_page_is_the_record(run: Run, page: str) -> None:
 def test_no_name_ends_a_script_or_becomes_markup(page: str) -> None:
     assert "alert(1)" in page
     assert "<script>alert" not in page
-    assert page.count("</script>") == 3, "the record's and the two of ours"
+    assert page.count("</script>") == 4, "the record's and the three of ours"
     assert "<!-- " not in page
     assert "<b>&" not in page
     assert NASTY in text_of(page)

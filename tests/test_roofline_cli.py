@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mixbench.cli.commands import roofline
+from mixbench.cli import options
 
 pytestmark = pytest.mark.alone
 
@@ -159,4 +159,4 @@ def test_what_can_not_be_is_refused_with_a_hint(net: str, words: tuple[str, ...]
 
 
 def test_devices_are_completed_with_what_they_are() -> None:
-    assert roofline._complete_hardware("h100-p") == [("h100-pcie", "NVIDIA H100 PCIe, 80 GB")]
+    assert options.complete_hardware("h100-p") == [("h100-pcie", "NVIDIA H100 PCIe, 80 GB")]

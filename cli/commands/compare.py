@@ -8,9 +8,12 @@ import typer
 from .. import options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ...models.spec import ModelSpec, Workload
+    from ...profilers.compared import Counted
+    from ...profilers.runs.compare_run import Compared
+    from ...profilers.runs.roofline_run import Place, RooflineRun
     from ...profilers.runs.timing_run import TimeRun
 
 _SHOWN = 40
@@ -36,6 +39,7 @@ def compare(
     ],
     input: options.Input = None,
     batch: options.Batch = None,
+    dim: options.Dim = None,
     dtype: options.Dtype = "float32",
     train: options.Train = False,
     kwarg: options.Kwarg = None,
@@ -86,6 +90,17 @@ def compare(
             rich_help_panel=options.MEASUREMENT,
         ),
     ] = False,
+    roofline: Annotated[
+        bool,
+        typer.Option(
+            "--roofline",
+            metavar="",
+            help="Under the measured peaks of this machine too, as `mixbench roofline` does.",
+            rich_help_panel=options.MEASUREMENT,
+        ),
+    ] = False,
+    hardware: options.Hardware = None,
+    hardware_file: options.HardwareFile = None,
     device: options.Device = "cpu",
     threads: options.Threads = None,
     seconds: Annotated[
@@ -100,20 +115,22 @@ def compare(
 ) -> None:
     """Compare models: what each costs, and what accuracy is published for it.
 
-    With --time also how long a call takes. --by-module and --by-op say where two models differ. --x and --y plot one figure
-    over another and mark the Pareto front. An .onnx file may stand beside PyTorch models, so that one command shows what an
-    export changed.
+    With --time also how long a call takes, with --roofline what bounds it. --by-module and --by-op say where two models differ.
+    --x and --y plot one figure over another and mark the Pareto front. An .onnx file may stand beside PyTorch models, so that
+    one command shows what an export changed. A file in .html is one page of all this, with each model's modules and operators.
 
     Examples:
         mixbench compare ghostnetv2 ghostnet
         mixbench compare ghostnetv2 ghostnet --by-module --depth 2
         mixbench compare ghostnetv2 ghostnetv2.onnx --time --threads 1
         mixbench compare 'ghostnet*-*' 'affnet-*' --x macs --y top1 --output front.svg
+        mixbench compare ghostnetv2 affnet --roofline --hardware t4 -o report.html
     """
     from ...models.errors import BadInput
     from ...models.spec import Workload
     from ...profilers.machine import pin
     from ...profilers.runs.compare_run import CompareRun, check_front, front_of
+    from .. import roofs
     from ..console import bar, quick_imports
     from ..keeping import begin
     from ..views import compare_page, compare_view, emit, pareto_chart
@@ -124,8 +141,11 @@ def compare(
     of_two = [word for word, on in (("--by-module", by_module), ("--by-op", by_op)) if on]
     if of_two and len(specs) != 2:
         raise BadInput(f"{of_two[0]} takes two models, and {len(specs)} are named", "name two")
-    if depth is not None and not by_module:
-        raise BadInput("--depth is for --by-module, which is not there", "add --by-module")
+    _check_leading(
+        ("--depth", depth is not None, "--by-module", by_module),
+        ("--hardware", bool(hardware), "--roofline", roofline),
+        ("--hardware-file", hardware_file is not None, "--hardware", bool(hardware)),
+    )
     files = [spec for _, spec in specs if isinstance(spec, Path)]
     if how in ("png", "svg") and not (x or y):
         raise BadInput("a picture shows one figure over another, and neither is named", "add --x macs --y top1")
@@ -133,8 +153,9 @@ def compare(
     for word, on in (("--kwarg", kwarg), ("--reparameterised", reparameterised), ("--train", train)):
         if on and files and (word == "--train" or len(files) == len(specs)):
             raise BadInput(f"{word} is for PyTorch models, and {str(files[0])!r} is an ONNX file", f"leave {word} out")
-    workload = Workload(options.parse_inputs(input), batch, dtype, "train" if train else "eval")
-    if timed and threads and device == "cpu":
+    workload = Workload(options.parse_inputs(input), batch, dtype, "train" if train else "eval", dims=options.parse_dims(dim))
+    places = roofs.modelled(hardware or (), hardware_file, dtype if len(files) < len(specs) else None)
+    if (timed or (roofline and not places)) and threads and device == "cpu":
         pin(threads)  # before torch starts its threads
     with quick_imports():
         from ...profilers import compared
@@ -145,16 +166,15 @@ def compare(
             update(f"counting {word}", place / len(specs))
             counted.append(compared.count_one(spec, workload, reparameterised))
     found = list(compared.told_apart(counted))
-    differences = []
-    if by_module:
-        differences.append(compared.by_module(found[0], found[1], depth))
-    if by_op:
-        differences.append(compared.by_operator(found[0], found[1]))
+    differences = [compared.by_module(found[0], found[1], depth)] if by_module else []
+    differences += [compared.by_operator(found[0], found[1])] if by_op else []
     if axes:
         check_front([item.compared for item in found], *axes)
+    placed = _roofs(found, places, device, threads) if roofline else None
     time = _time([spec for _, spec in specs], workload, device, threads, seconds, reparameterised) if timed else None
     weighed = tuple(compared.with_latencies([item.compared for item in found], time))
-    run = CompareRun(weighed, tuple(differences), front_of(weighed, *axes) if axes else None, time)
+    front = front_of(weighed, *axes) if axes else None
+    run = CompareRun(weighed, tuple(differences), front, time, placed(weighed, time) if placed else None)
     most = None if output is not None else _SHOWN
     tables, rows = (lambda: compare_view.tables(run, most)), (lambda: compare_view.rows(run))
     emit.emit(
@@ -168,6 +188,15 @@ def compare(
     )
     if run.partial:
         raise typer.Exit(130)
+
+
+def _check_leading(*pairs: tuple[str, bool, str, bool]) -> None:
+    """Refuse an option without the one that it is for: each with whether it was given."""
+    from ...models.errors import BadInput
+
+    for word, given, leading, leads in pairs:
+        if given and not leads:
+            raise BadInput(f"{word} is for {leading}, which is not there", f"add {leading}")
 
 
 def _resolve(models: "Sequence[str]", kwarg: list[str] | None) -> "list[tuple[str, ModelSpec | Path]]":
@@ -236,3 +265,30 @@ def _time(
     makers = [onnx_maker(s, found, settings) if isinstance(s, Path) else torch_maker(s, found, settings) for s in specs]
     with timing_bar() as progress:
         return time_models(makers, replace(workload, batch=None), [workload.batch], found, settings, progress)
+
+
+def _roofs(
+    found: "Sequence[Counted]", places: "Sequence[Place]", device: str, threads: int | None
+) -> "Callable[[Sequence[Compared], TimeRun | None], RooflineRun]":
+    """What places the models under roofs once their times are known: peaks are measured, and refused, before the models are.
+
+    Args:
+        places: modelled devices; none for this machine.
+    """
+    import torch
+
+    from ...profilers.compared import works
+    from ...profilers.devices.base import find
+    from ...profilers.roofline_session import place_here, place_modelled
+    from .. import roofs
+
+    done = works(found)
+    if places:
+        under = place_modelled(places, done)
+        return lambda models, time: under
+    if threads:
+        torch.set_num_threads(threads)
+    here = roofs.measured(find(device), done)
+    return lambda models, time: place_here(
+        here, done, [item.latency_ns for item in models], partial=time is not None and time.partial
+    )

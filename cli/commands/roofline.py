@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 _LIST = "list"
 
 
-def _complete_hardware(incomplete: str) -> list[tuple[str, str]]:
-    """Published devices that begin like this, with what each one is."""
-    from ...profilers.peaks_published import known
-
-    return [(name, device.title) for name, device in known().items() if name.startswith(incomplete)]
-
-
 def roofline(
     models: Annotated[
         list[str] | None,
@@ -74,22 +67,8 @@ def roofline(
             rich_help_panel=options.MEASUREMENT,
         ),
     ] = False,
-    hardware: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--hardware",
-            metavar="NAME",
-            help="Model a device by its maker's peaks instead; may be repeated; `list` names them.",
-            rich_help_panel=options.MEASUREMENT,
-            autocompletion=_complete_hardware,
-        ),
-    ] = None,
-    hardware_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--hardware-file", metavar="FILE", help="Devices of your own, in TOML.", rich_help_panel=options.MEASUREMENT
-        ),
-    ] = None,
+    hardware: options.Hardware = None,
+    hardware_file: options.HardwareFile = None,
     by_op: Annotated[
         bool, typer.Option("--by-op", metavar="", help="Show each operator.", rich_help_panel=options.OUTPUT)
     ] = False,
@@ -175,19 +154,19 @@ def _modelled(
 ) -> "RooflineRun":
     """Nothing is measured: with no model, torch stays unloaded."""
     from ...models.errors import BadInput
-    from ...profilers.peaks_published import known, published
+    from ...profilers.peaks_published import known
     from ...profilers.runs.roofline_run import RooflineRun, modelled_place
+    from .. import roofs
     from ..console import quick_imports, working
 
     if _LIST in hardware:
         if specs or len(hardware) > 1:
             raise BadInput("--hardware list only lists devices", "leave the rest out")
         return RooflineRun(tuple(map(modelled_place, known(hardware_file).values())), (), None, ())
-    places = [modelled_place(published(name, hardware_file)) for name in dict.fromkeys(hardware)]
+    of_torch = not all(isinstance(spec, Path) for spec in specs)
+    places = roofs.modelled(hardware, hardware_file, workload.dtype if of_torch else None)
     if not specs:
         return RooflineRun(tuple(places), (), None, ())
-    for place in places if not all(isinstance(spec, Path) for spec in specs) else []:
-        place.roof(workload.dtype)  # refused before anything is counted
     with quick_imports():
         from ...profilers.roofline_session import place_modelled, works
         from ...profilers.timing_session import Settings
@@ -208,6 +187,7 @@ def _here(
 ) -> "RooflineRun":
     """The machine at hand."""
     from ...profilers.machine import pin
+    from .. import roofs
     from ..console import bar, quick_imports, working
 
     threads, compiled, channels_last, reparameterised, weights, seconds = given
@@ -217,7 +197,7 @@ def _here(
         import torch
 
         from ...profilers.devices.base import find
-        from ...profilers.roofline_session import measure_here, place_here, time_models, trace_model, works
+        from ...profilers.roofline_session import place_here, time_models, trace_model, works
         from ...profilers.timing_session import Settings
 
     if threads:
@@ -228,10 +208,7 @@ def _here(
     found = find(device)
     with working("counting"):
         done = works(specs, workload, settings)
-    with bar("measuring peaks") as update:
-        here = measure_here(found, again, update, lambda text: typer.echo(f"note: {text}", err=True))
-    for work in done:
-        here.place.roof(work.dtype)  # refused before anything is timed
+    here = roofs.measured(found, done, again)
     times = None
     if timed and specs:
         with bar("warming up") as update:
@@ -245,4 +222,6 @@ def _here(
         assert not isinstance(spec, Path), "refused above"
         with working(f"tracing {spec.name}"):
             traces.append(trace_model(spec, workload, found, settings))
-    return place_here(here, done, times, traces)
+    if times is None:
+        return place_here(here, done, (), traces)
+    return place_here(here, done, [timing.latency for timing in times.timings], traces, times.warnings, times.partial)

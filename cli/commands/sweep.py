@@ -51,6 +51,7 @@ def sweep(
             rich_help_panel=options.WORKLOAD,
         ),
     ] = None,
+    dim: options.Dim = None,
     dtype: options.Dtype = "float32",
     train: options.Train = False,
     kwarg: Annotated[
@@ -99,6 +100,12 @@ def sweep(
     for word in kwarg or []:
         if absent := [axis for axis in LETTERS if f"{{{axis}}}" in word and axis not in values]:
             raise BadInput(f"--kwarg {word!r} takes the size of --{absent[0]}, which is not there", f"add --{absent[0]}")
+    sizes = options.parse_dims(dim)
+    axes: dict[str, Axis] = {"batch": "batch", "height": "resolution", "width": "resolution", "seq": "seq"}
+    if swept := [name for name, _ in sizes if axes.get(name) in values]:
+        raise BadInput(f"--dim {swept[0]} and --{axes[swept[0]]} are one side of an input", "give one of them")
+    if dim and input:
+        raise BadInput("--dim sizes the model's own inputs, and --input gives others", "write the sizes into --input")
     if model.endswith(".onnx"):
         raise BadInput(f"{model!r} is an ONNX file, and sizes are swept of PyTorch models", "name the model it is of")
 
@@ -115,7 +122,7 @@ def sweep(
         from ...profilers.cost_sweep import sweep as engine
 
     follows = any(f"{{{axis}}}" in word for word in kwarg or [] for axis in LETTERS)
-    asked = Asked(spec, values, templates, dtype, "train" if train else "eval", reparameterised, follows)
+    asked = Asked(spec, values, templates, dtype, "train" if train else "eval", reparameterised, follows, sizes)
     with bar("counting") as update:
         run = engine(asked, update)
     tables, rows = (lambda: sweep_view.tables(run)), (lambda: sweep_view.rows(run))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...profilers.runs.compare_run import METRICS, Compared, CompareRun, Difference, Differences, Front, figure
 from ...profilers.stats import Estimate
+from . import roofline_view
 from .figures import exact, short, signed
 from .sketch import Mark, Scale, sketch, wide
 from .table import Grid, drawn, exactly, ns
@@ -18,6 +19,7 @@ _ABREAST = 4
 _ALWAYS = ("params", "macs", "flops", "elementwise_flops", "activations", "bytes", "compulsory_bytes", "peak_memory")
 _COSTS = ("MACs", "parameters", "FFT FLOPs", "elementwise FLOPs", "activations", "bytes")
 """The names of `Part.costs`, in order."""
+UNDER_ROOFS = "What bounds them"
 
 
 def tables(run: CompareRun, most: int | None = None) -> Iterator["RenderableType"]:
@@ -48,6 +50,9 @@ def tables(run: CompareRun, most: int | None = None) -> Iterator["RenderableType
         yield from map(exactly, _plot(run.front))
         yield drawn(front(run.front))
     yield from (Text(text, style="yellow") for text in warnings(run))
+    if run.roofline:
+        yield Text(f"\n{UNDER_ROOFS}", style="bold")
+        yield from roofline_view.tables(run.roofline, by_op=False)
 
 
 def figures(run: CompareRun) -> Grid:
@@ -218,6 +223,10 @@ def rows(run: CompareRun) -> Iterator[Mapping[str, Any]]:
         line["latency_low_ns"] = latency.low if latency and latency.low is not None else ""
         line["latency_high_ns"] = latency.high if latency and latency.high is not None else ""
         line["top1_source"] = item.accuracy.source if item.accuracy else ""
+        for point in run.roofline.models if run.roofline else ():
+            if point.model == item.model:
+                line[f"{point.place}_unfused_floor_ns"] = point.unfused_floor_ns
+                line[f"{point.place}_compulsory_floor_ns"] = point.compulsory_floor_ns
         line["uncounted_calls"] = sum(missed.calls for missed in item.counted.uncounted)
         yield line | ({"on_front": on_front.get(item.model, "")} if run.front else {})
 

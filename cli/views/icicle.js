@@ -20,10 +20,11 @@ function element(name, attributes, text) {
   return made;
 }
 
-// The list of modules, in the order of the tree, as nodes that know their parent and children.
+// The list of modules, in the order of the tree, as nodes that know their parent and children. A record may hold more of a
+// model than its count.
 function grown(model) {
   const path = [];
-  return model.modules.map((module) => {
+  return (model.counted || model).modules.map((module) => {
     const node = { module, parent: path[module.depth - 1] || null, children: [] };
     node.path = module.name || model.model;
     node.name = module.name ? module.name.slice(module.name.lastIndexOf(".") + 1) : model.model;

@@ -29,7 +29,8 @@ svg[viewBox] { width: 100%; height: auto; } svg text { font: 10px ui-monospace, 
 .live { display: none; } .scripted .live { display: block; }
 @media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --faint: #555; --line: #bbb; --warn: #6b4500; }
   body { margin: 0; max-width: none; padding: 0; font-size: 9pt; } .scripted .live { display: none; }
-  .wide { overflow: visible; } th, td { white-space: normal; padding-right: .4rem; } tr[hidden] { display: table-row; }
+  .wide { overflow: visible; } th, td { white-space: normal; overflow-wrap: normal; padding-right: .4rem; }
+  td.left { overflow-wrap: anywhere; } tr[hidden] { display: table-row; }
   h2, h3, thead { break-after: avoid; } tr, svg, figure { break-inside: avoid; } rect { print-color-adjust: exact; } }
 """
 TABLES_STYLE = """
@@ -44,6 +45,13 @@ select { font: inherit; color: inherit; background: var(--paper); border: 1px so
 @media (max-width: 30rem) { .tiles { grid-template-columns: 1fr 1fr; } .tiles dd { font-size: 1.1rem; } }
 """
 """Of `tiles`, and of tables that ``tables.js`` sorts."""
+SECTIONS_STYLE = """
+details { border-top: 1px solid var(--line); padding: .6rem 0; scroll-margin-top: .5rem; } details + * { margin-top: 1.4rem; }
+details + details { margin-top: 0; } summary { cursor: pointer; } summary h2 { display: inline; }
+nav { margin: 1rem 0; }
+@media print { details::details-content { content-visibility: visible; block-size: auto; } summary { break-after: avoid; } }
+"""
+"""Of `section`."""
 
 
 def page(
@@ -113,6 +121,25 @@ def table(grid: Grid, sortable: bool = False, depths: Sequence[int] = ()) -> Ite
         deep = f" data-depth={depths[index]}" if depths else ""
         yield f"<tr{deep}>{''.join(f'<td{side}>{escape(cell)}</td>' for side, cell in zip(sides, row, strict=True))}</tr>"
     yield "</tbody></table></div>"
+
+
+def links(places: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Where to go in the page: what each place is called, and its id."""
+    found = (f'<a href="#{place}">{escape(name)}</a>' for name, place in places)
+    yield f"<nav>{' · '.join(found)}</nav>"
+
+
+def section(name: str, place: str, about: str, parts: Iterable[str]) -> Iterator[str]:
+    """A part of a page that opens by a click on its name. Goes with ``sections.js``, which opens it where a link leads there.
+
+    Args:
+        place: its id.
+        about: what is seen of it while it is closed.
+        parts: HTML.
+    """
+    yield f'<details id="{place}"><summary><h2>{escape(name)}</h2> <span class="faint">{escape(about)}</span></summary>'
+    yield from parts
+    yield "</details>"
 
 
 def tiles(figures: Iterable[tuple[str, str, str]]) -> Iterator[str]:

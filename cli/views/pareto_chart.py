@@ -14,12 +14,13 @@ _LETTER = 6.2
 """Width of a letter of the labels, about."""
 STYLE = """
 :root { --front: #1f6fb2; --behind: #8a8f94; }
-@media (prefers-color-scheme: dark) { :root { --front: #6cb2ea; --behind: #7d858c; } }
+@media screen and (prefers-color-scheme: dark) { :root { --front: #6cb2ea; --behind: #7d858c; } }
 .pareto { max-width: 52rem; margin: 1.2rem 0; } .pareto figcaption { color: var(--faint); }
 .pareto svg { width: 100%; height: auto; } .pareto text { font: 11px system-ui, sans-serif; fill: var(--faint); }
 .pareto .axis { stroke: var(--line); } .pareto .front { fill: none; stroke: var(--front); stroke-width: 2; }
 .pareto .best { fill: var(--front); } .pareto .beaten { fill: none; stroke: var(--behind); stroke-width: 1.5; }
 .pareto text.name { fill: var(--ink); } .pareto text.faint { fill: var(--faint); }
+@media (max-width: 30rem) { .pareto text { font-size: 16px; } .pareto text.name { font-size: 13px; } }
 """
 
 

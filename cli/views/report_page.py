@@ -1,5 +1,6 @@
 """A flops `Run` as one HTML page: totals, where they come from as icicle and as tables that can be sorted, and what speaks
 against them. The record itself is in the page; every figure that is shown is one of its own, or a sum or ratio of them.
+What it says of a model stands in the page of `compare` too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from ...profilers.runs.run import ModelResult, Module, Opinion, Run, Totals, lab
 from . import icicle
 from .emit import to_json
 from .icicle import Metric
-from .page import TABLES_STYLE, paragraphs, table, tiles
+from .page import SECTIONS_STYLE, TABLES_STYLE, links, paragraphs, section, table, tiles
 from .page import page as skeleton
 from .table import Grid, about, share
 
@@ -31,7 +32,9 @@ METRICS = (
     Metric("activations", ("activations",)),
     Metric("bytes, unfused", ("read_bytes", "written_bytes")),
 )
-_MEANING = (
+STYLE = TABLES_STYLE + SECTIONS_STYLE + icicle.STYLE
+SCRIPTS = ("tables.js", "sections.js", icicle.SCRIPT)
+MEANING = (
     "A MAC is a multiply-accumulate of a convolution, matrix product or attention, and counts as two FLOPs. Fourier transforms "
     "(5 N log2 N, idealised) and elementwise work are counted apart, in none of the others. Activations are the elements that "
     "contractions write. Bytes, unfused, are what operators read and write if each is a kernel of its own, at most; compulsory "
@@ -43,24 +46,36 @@ def page(run: Run) -> str:
     """The whole page."""
     names = [result.model for result in run.models]
     title = names[0] if len(names) == 1 else f"{len(names)} models"
-    scripts = ("tables.js", icicle.SCRIPT)
-    return skeleton(title, run.command, run.versions, TABLES_STYLE + icicle.STYLE, _parts(run), scripts, to_json(run, None))
+    return skeleton(title, run.command, run.versions, STYLE, _parts(run), SCRIPTS, to_json(run, None))
 
 
 def _parts(run: Run) -> Iterator[str]:
-    several = len(run.models) > 1
-    if several:
+    if len(run.models) == 1:
+        yield from model(run.models[0], 0)
+    else:
         yield from table(_side_by_side(run.models), sortable=True)
-        links = (f'<a href="#model-{place}">{escape(result.model)}</a>' for place, result in enumerate(run.models))
-        yield f"<p>{' · '.join(links)}</p>"
-    for place, result in enumerate(run.models):
-        if several:
-            yield f'<h2 id="model-{place}">{escape(result.model)}</h2>'
-        yield from _model(result, place)
-    yield from paragraphs([_MEANING], "faint")
+        yield from links((result.model, anchor(place)) for place, result in enumerate(run.models))
+        for place, result in enumerate(run.models):
+            yield from section(result.model, anchor(place), glance(result), model(result, place))
+    yield from paragraphs([MEANING], "faint")
 
 
-def _model(result: ModelResult, place: int) -> Iterator[str]:
+def anchor(place: int) -> str:
+    """The id of a model's section, by its place in the record."""
+    return f"model-{place}"
+
+
+def glance(result: ModelResult) -> str:
+    """A model in few words."""
+    return ", ".join(f"{_short(getattr(result.totals, key), '')} {label}" for key, label in _TOTALS[:2])
+
+
+def model(result: ModelResult, place: int) -> Iterator[str]:
+    """All that a count knows of a model, as HTML. Goes with `STYLE` and `SCRIPTS`.
+
+    Args:
+        place: of the model in the page's record, where the scripts read its figures.
+    """
     seen = result.coverage
     covered = f"{seen.covered_calls:,} of {seen.calls:,} calls of operators have a rule"
     where = "from the file's graph" if result.device == "onnx" else f"on {result.device}"
@@ -136,8 +151,8 @@ def _memory(result: ModelResult) -> Grid:
     return Grid(columns, tuple((name, f"{size:,}", _short(size), words) for name, size, words in rows))
 
 
-def _short(size: int) -> str:
-    return f"{about(size)}B" if about(size) else f"{size} B"
+def _short(size: int, unit: str = "B") -> str:
+    return f"{about(size)}{unit}" if about(size) else f"{size} {unit}".strip()
 
 
 def _side_by_side(results: Sequence[ModelResult]) -> Grid:

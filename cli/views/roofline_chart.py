@@ -11,14 +11,15 @@ _COLOURS = 8
 STYLE = """
 :root { --r0: #1f6fb2; --r1: #c4570b; --r2: #2a8540; --r3: #b3273a; --r4: #7a4fb5; --r5: #7b5346; --r6: #b8479b;
   --r7: #5d6b72; }
-@media (prefers-color-scheme: dark) { :root { --r0: #6cb2ea; --r1: #f29a57; --r2: #74c788; --r3: #ee7c88; --r4: #b79ae4;
-  --r5: #c3a093; --r6: #e69ad2; --r7: #b2bec4; } }
+@media screen and (prefers-color-scheme: dark) { :root { --r0: #6cb2ea; --r1: #f29a57; --r2: #74c788; --r3: #ee7c88;
+  --r4: #b79ae4; --r5: #c3a093; --r6: #e69ad2; --r7: #b2bec4; } }
 .roofline { margin: 1.2rem 0; max-width: 56rem; } .roofline figcaption { color: var(--faint); }
 .roofline text { font: 12px system-ui, sans-serif; fill: var(--faint); } .roofline .axis { stroke: var(--line); }
 .roofline .roof { fill: none; stroke: var(--ink); stroke-width: 2; } .roofline .caches { stroke-dasharray: 7 5; }
 .roofline .ceiling { stroke: var(--ink); } .roofline .operator { fill: var(--faint); opacity: .6; }
 .roofline .floor { fill: none; stroke-width: 2; } .roofline .key { display: inline-block; margin-right: 1.1rem; }
 .roofline .key svg { width: 14px; height: 10px; margin-right: .35rem; }
+@media (max-width: 30rem) { .roofline text { font-size: 18px; } }
 """ + "\n".join(f".rs{i} {{ stroke: var(--r{i}); }} .rf{i} {{ fill: var(--r{i}); }}" for i in range(_COLOURS))
 
 

@@ -17,6 +17,11 @@ def page(run: RooflineRun, by_op: bool) -> str:
 def _parts(run: RooflineRun, by_op: bool) -> Iterator[str]:
     if run.partial:
         yield from paragraphs(["PARTIAL: stopped before its end"], "warn")
+    yield from under_roofs(run, by_op)
+
+
+def under_roofs(run: RooflineRun, by_op: bool) -> Iterator[str]:
+    """Models, plots and peaks as HTML. Goes with the style of `roofline_chart`."""
     if run.models:
         yield from table(roofline_view.models(run))
         yield from paragraphs([roofline_view.meaning(run)], "faint")

@@ -12,6 +12,7 @@ from ...models.errors import BadInput
 from ...models.versions import versions
 from ..machine import Machine
 from ..stats import Estimate
+from .roofline_run import RooflineRun
 from .run import ModelResult
 from .timing_run import TimeRun
 
@@ -141,12 +142,18 @@ class Front:
 
 @dataclass(frozen=True, slots=True)
 class CompareRun:
-    """One call of the command. The first model is the reference. ``time`` is the whole record of ``mixbench time``."""
+    """One call of the command. The first model is the reference.
+
+    Attributes:
+        time: the whole record of ``mixbench time``; None unless it was asked for.
+        roofline: likewise that of ``mixbench roofline``, with the times of ``time``, if there are any.
+    """
 
     models: tuple[Compared, ...]
     differences: tuple[Differences, ...]
     front: Front | None
     time: TimeRun | None
+    roofline: RooflineRun | None = None
     command: str = "compare"
     schema: int = SCHEMA
     versions: dict[str, str] = field(default_factory=lambda: versions("mixbench", "torch", "onnx"))
@@ -158,8 +165,10 @@ class CompareRun:
 
     @property
     def machine(self) -> Machine | None:
-        """Where times were taken."""
-        return self.time.machine if self.time else None
+        """Where times and peaks were measured."""
+        if self.time:
+            return self.time.machine
+        return self.roofline.machine if self.roofline else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,9 @@ def _(record: TimeRun) -> tuple[Figure, ...]:
 @metrics_of.register
 def _(record: CompareRun) -> tuple[Figure, ...]:
     counted = tuple(figure for item in record.models for figure in _counted(item.counted))
-    return (*counted, *(metrics_of(record.time) if record.time else ()))
+    timed = metrics_of(record.time) if record.time else ()
+    under = metrics_of(record.roofline) if record.roofline else ()
+    return (*counted, *timed, *(figure for figure in under if figure.name != "latency"))  # which is among the timed ones
 
 
 @metrics_of.register

@@ -2,9 +2,9 @@
 
 For each batch: FLOPs and compulsory bytes by mixbench's count, the least time that they take under this machine's measured
 roofs (memory's bandwidth for the bytes, the peak of matrix products for contractions, no cache: weights and rows come from
-memory), and the time that the layers take, interleaved, on fresh inputs. Where the predicted times cross, the bytes do, at about
-one row of each table for every bit of its index (arXiv 2411.12992 leaves the bytes out). Weights that fit into a cache don't
-come from memory: then the dense layer is faster than predicted, and the crossing is earlier or nowhere.
+memory), and the time that the layers take, interleaved, on fresh inputs. Where the predicted times cross, the bytes do, at
+about one row of each table for every bit of its index (arXiv 2411.12992 leaves the bytes out). Weights that fit into a cache
+don't come from memory: then the dense layer is faster than predicted, and the crossing is earlier or nowhere.
 
 Run: python benchmarks/memoryformer_picture.py [--widths 512 2048 4096] [--tokens 1 2 4 ...] [--threads 1]
 """

@@ -382,6 +382,15 @@ def test_peak_memory_is_held_to_its_budget_and_to_nothing_else(project: Project)
     assert project.check()[0] == 1
 
 
+def test_what_is_alive_at_once_by_shapes_is_exact_and_in_the_baseline(project: Project) -> None:
+    project.settle(SMALL + 'peak_activations = "<= 288 B"\nread_bytes = "same"\n')
+    assert project.check("--update")[0] == 0
+    text = project.baseline.read_text()
+    assert "peak_activations = 288" in text
+    assert "read_bytes" in text
+    assert project.check(planted="extra")[0] == 1
+
+
 def test_a_file_that_would_leave_is_checked_as_well(project: Project) -> None:
     project.settle(
         SMALL + 'onnx_bytes = "<= 10 kB"\nonnx_portable = ["nnapi", "xnnpack"]\nsnr = ">= 60"\nlatency_ratio = "<= 1.05"\n'

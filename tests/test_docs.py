@@ -37,8 +37,9 @@ def test_generated_pages_are_fresh() -> None:
 
 
 def slow_or_not(command: str) -> Any:
-    """Whole networks take their time to export."""
-    return pytest.param(command, marks=pytest.mark.slow) if command.startswith("mixbench export") else command
+    """What exports and measures takes its time; other tests do the same with small networks."""
+    long = command.startswith(("mixbench export", "mixbench time", "mixbench trace", "mixbench scale"))
+    return pytest.param(command, marks=pytest.mark.slow) if long and "--crossover" not in command else command
 
 
 @pytest.mark.parametrize("command", list(map(slow_or_not, readme_commands())))

@@ -35,6 +35,10 @@ def _uncounted(specimen: Specimen, budget: Budget | None) -> Figure:
     return Figure(sum(parts.values()), parts=parts)
 
 
+def _peak_activations(specimen: Specimen, budget: Budget | None) -> Figure:
+    return Figure(specimen.count.footprint.peak_activation_bytes)
+
+
 METRICS = (
     Entry("params", "parameters", "counted", "parameters, each tensor once", _params, always=True),
     Entry("macs", "MACs", "counted", "multiply-accumulates of contractions", _cost("macs"), always=True),
@@ -42,5 +46,8 @@ METRICS = (
     Entry("fft_flops", "FLOPs", "counted", "of Fourier transforms, idealised 5 N log2 N", _cost("fft_flops"), always=True),
     Entry("elementwise_flops", "FLOPs", "counted", "everything else", _cost("elementwise_flops"), always=True),
     Entry("activations", "elements", "counted", "elements that contractions write", _cost("activations"), always=True),
+    Entry("read_bytes", "bytes", "counted", "read by operators that share nothing", _cost("read_bytes")),
+    Entry("written_bytes", "bytes", "counted", "written by operators that share nothing", _cost("written_bytes")),
+    Entry("peak_activations", "bytes", "counted", "most that is alive at once, by shapes", _peak_activations),
     Entry("uncounted", "calls", "counted", "operator calls without a rule", _uncounted, always=True),
 )

@@ -9,6 +9,7 @@ from html import escape
 
 from ...profilers.runs.trace_run import Frame, ModuleTime, OperatorTime, Trace, TraceRun, label_of
 from .page import page as skeleton
+from .table import threads
 from .trace_view import byte_rate, flop_rate, share, time
 
 _WIDTH, _HEIGHT = 1200.0, 18
@@ -36,7 +37,7 @@ def page(run: TraceRun) -> str:
 
 def _trace(trace: Trace) -> Iterator[str]:
     words = [", ".join(trace.inputs), trace.dtype, trace.mode, trace.engine, trace.machine.device]
-    words += [f"{trace.machine.threads} threads", trace.how]
+    words += [threads(trace.machine.threads), trace.how]
     yield f"<h2>{escape(trace.model)}</h2><p>{escape(', '.join(word for word in words if word))}</p>"
     yield (
         f"<p><b>{time(trace.untraced_ns)}</b> a call without the profiler (median of {trace.untraced_samples}), "

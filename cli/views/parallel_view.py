@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...profilers.runs.parallel_run import Bar, MeasuredPoint, ModelledPoint, ParallelRun
 from .parallel_lines import Point, gantts, work_of
-from .table import Grid, bars, drawn, exactly, has_unicode, ns
+from .table import Grid, bars, drawn, exactly, has_unicode, ns, threads
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -60,8 +60,8 @@ def subject(run: ParallelRun) -> str:
 
 def setting(run: ParallelRun) -> str:
     """Under which conditions it was measured, in a line."""
-    threads = "1 thread" if run.threads_per_rank == 1 else f"{run.threads_per_rank} threads"
-    return f"measured on {run.machine.device} by {run.backend}, {threads} for each rank and for one process; {_ERROR}"
+    each = threads(run.threads_per_rank)
+    return f"measured on {run.machine.device} by {run.backend}, {each} for each rank and for one process; {_ERROR}"
 
 
 def crossovers(run: ParallelRun) -> Grid:

@@ -40,6 +40,11 @@ def share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else ""
 
 
+def threads(count: int) -> str:
+    """How many, in words."""
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
 def has_unicode() -> bool:
     """Whether stdout can show more than ASCII."""
     return "utf" in (sys.stdout.encoding or "").lower()

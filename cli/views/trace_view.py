@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...profilers.runs.trace_run import Change, OperatorTime, Trace, TraceRun, Work, label_of
-from .table import add, plain, small
+from .table import add, plain, small, threads
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -76,7 +76,7 @@ def _csv(calls: float, self_ns: float, total_ns: float, work: Work) -> dict[str,
 
 def _on(trace: Trace) -> str:
     """Engine, device and settings."""
-    words = [f"{trace.engine} on {trace.machine.device}", f"{trace.machine.threads} threads", trace.how]
+    words = [f"{trace.engine} on {trace.machine.device}", threads(trace.machine.threads), trace.how]
     return ", ".join(word for word in words if word)
 
 

@@ -216,6 +216,9 @@ Threads = Annotated[
         rich_help_panel=MEASUREMENT,
     ),
 ]
+Seconds = Annotated[
+    float, typer.Option("--seconds", metavar="S", min=0.01, help="At most so long for each.", rich_help_panel=MEASUREMENT)
+]
 Hardware = Annotated[
     list[str] | None,
     typer.Option(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .borders import Border, Passage, borders
-from .traffic import Touch, extent
+from .traffic import Touch, extent, storage_of
 
 Key = tuple[str, str, str, bool]
 """Module, operator, the family of its rule, and whether it is in the backward pass."""
@@ -63,7 +63,7 @@ class Ledger:
         """
         module = key[0]
         for tensor in results:
-            storage = _storage(tensor)
+            storage = storage_of(tensor)
             if storage is not None and storage._cdata not in self._alive:
                 self._make(storage, key, kernel)
         in_bytes = out_bytes = 0
@@ -110,7 +110,7 @@ class Ledger:
 
     def _find(self, tensor: Tensor) -> _Block | None:
         """A tensor's block; one that nobody made was there before."""
-        storage = _storage(tensor)
+        storage = storage_of(tensor)
         if storage is None:
             return None
         block = self._alive.get(storage._cdata)
@@ -156,18 +156,11 @@ def _chain(name: str) -> tuple[str, ...]:
     return ("", *(".".join(parts[: end + 1]) for end in range(len(parts))))
 
 
-def _storage(tensor: Tensor) -> torch.UntypedStorage | None:
-    try:
-        return tensor.untyped_storage()
-    except NotImplementedError:  # a sparse tensor has none
-        return None
-
-
 def held_bytes(tensors: Iterable[Tensor]) -> Iterator[tuple[Tensor, int]]:
     """Tensors with their bytes, those that share a storage once."""
     seen: set[int] = set()
     for tensor in tensors:
-        storage = _storage(tensor)
+        storage = storage_of(tensor)
         place = id(tensor) if storage is None else storage._cdata
         if place not in seen:
             seen.add(place)

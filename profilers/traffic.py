@@ -161,9 +161,15 @@ _WAYS: tuple[tuple[frozenset[str], _Way], ...] = (
 )
 
 
-def _place(tensor: Tensor) -> int:
-    """Tells storages apart; a tensor without one (a sparse one) is told by itself."""
+def storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
+    """Where a tensor's elements lie; a sparse tensor has no such place."""
     try:
-        return tensor.untyped_storage()._cdata
-    except NotImplementedError:
-        return id(tensor)
+        return tensor.untyped_storage()
+    except NotImplementedError:  # how torch says so
+        return None
+
+
+def _place(tensor: Tensor) -> int:
+    """Tells storages apart; a tensor without one is told by itself."""
+    storage = storage_of(tensor)
+    return id(tensor) if storage is None else storage._cdata

@@ -103,10 +103,7 @@ def compare(
     hardware_file: options.HardwareFile = None,
     device: options.Device = "cpu",
     threads: options.Threads = None,
-    seconds: Annotated[
-        float,
-        typer.Option("--seconds", metavar="S", min=0.01, help="At most so long for each.", rich_help_panel=options.MEASUREMENT),
-    ] = 5.0,
+    seconds: options.Seconds = 5.0,
     form: options.Form = None,
     json: options.Json = False,
     csv: options.Csv = False,

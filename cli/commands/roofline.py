@@ -45,10 +45,7 @@ def roofline(
             "--time/--no-time", metavar="", help="Time the models beside their floors.", rich_help_panel=options.MEASUREMENT
         ),
     ] = True,
-    seconds: Annotated[
-        float,
-        typer.Option("--seconds", metavar="S", min=0.01, help="At most so long for each.", rich_help_panel=options.MEASUREMENT),
-    ] = 5.0,
+    seconds: options.Seconds = 5.0,
     trace: Annotated[
         bool,
         typer.Option(

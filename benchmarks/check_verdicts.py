@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import linear_regression
 from typing import Any
 
 from mixbench.models.case import build
@@ -98,14 +99,18 @@ def slowdown(folder: Path, model: str, rows: int) -> float:
 
 
 def calibrate(folder: Path, model: str, share: float) -> tuple[int, float]:
-    """The rows whose convolution takes that share, by bisection, and the share that they were measured to take."""
+    """The rows whose convolution takes that share, and the share that they were measured to take.
+
+    Bisection finds about how many. A line through further measurements around them says it better than the one of them that
+    happened to come nearest.
+    """
     low, high = 2, SIDE[model]
-    tried: dict[int, float] = {}
-    while high - low > 1:
+    while high - low > 2:
         middle = (low + high) // 2
-        tried[middle] = slowdown(folder, model, middle)
-        low, high = (middle, high) if tried[middle] < share else (low, middle)
-    rows = min(tried, key=lambda count: abs(tried[count] - share))
+        low, high = (middle, high) if slowdown(folder, model, middle) < share else (low, middle)
+    around = sorted({max(2, round(low * part)) for part in (0.5, 0.75, 1.0, 1.25, 1.5)})
+    line = linear_regression(around, [slowdown(folder, model, rows) for rows in around])
+    rows = max(1, round((share - line.intercept) / line.slope))
     return rows, slowdown(folder, model, rows)
 
 

@@ -11,9 +11,10 @@ The plain formulation makes large tensors at every call, and by default glibc gi
 them anew, or not, as the heap happens to lie: its time, and so the ratio, then differs between runs by up to a half. For
 arithmetic alone, keep the pages: MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=2000000000 python benchmarks/...
 
-  updates  n = 0, 1, 3 beyond the first look; both stop by the rule, and weights are such that none stops early
-  fixed    the same with update_steps_eps=0, which lets ours take fused attention for n = 3 too
-  floor    n = 0 without norms
+  updates    n = 0, 1, 3 beyond the first look; both stop by the rule, and weights are such that none stops early
+  fixed      the same with update_steps_eps=0, which lets ours take fused attention for n = 3 too
+  inference  n = 0 of the inference form: `--reparameterised`, the norms' affine maps folded into the projections
+  floor      n = 0 without norms
 
 Run: ./dev bench, or python benchmarks/hopfield_speed.py [--rounds N] [--threads N] [--quick].
 """
@@ -27,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mixbench.models import Hopfield
+from mixbench.models.reparameterise import reparameterise
 from mixbench.profilers.stats import median, ratio
 from side_by_side import interval, times
 
@@ -127,11 +129,15 @@ def main() -> None:
                     torch.testing.assert_close(layer(x), expected, atol=2e-5, rtol=1e-4)
                     mine, other = times(rounds, partial(layer, x), partial(plain, layer, x, most))
                 title = f"E {size:<4} L {length:<4} B {batch} H {heads}  n {most}"
-                report(f"{title} {rule:<8}ours ", mine, other)
+                report(f"{title} {rule:<10}ours ", mine, other)
                 if most == 0:
                     with torch.inference_mode():
+                        folded = reparameterise(layer)
+                        torch.testing.assert_close(folded(x), expected, atol=2e-5, rtol=1e-4)
+                        mine, other = times(rounds, partial(folded, x), partial(plain, layer, x, most))
+                        report(f"{title} {'inference':<10}ours ", mine, other)
                         least, other = times(rounds, partial(floor, layer, x), partial(plain, layer, x, most))
-                    report(f"{title} {'floor':<8}floor", least, other)
+                        report(f"{title} {'floor':<10}floor", least, other)
 
 
 if __name__ == "__main__":

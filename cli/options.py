@@ -163,7 +163,7 @@ Weights = Annotated[
 Reparameterised = Annotated[
     bool,
     typer.Option(
-        "--reparameterised", metavar="", help="The inference form: batch norms folded, where exact.", rich_help_panel=MODEL
+        "--reparameterised", metavar="", help="The inference form: norms folded, where exact.", rich_help_panel=MODEL
     ),
 ]
 Input = Annotated[

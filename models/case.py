@@ -66,7 +66,7 @@ def build(
         workload: inputs, batch, dtype, mode and seed; without inputs the model's own example.
         device: ``meta``, ``cpu`` or any other of torch's.
         weights: a checkpoint to load, see `weights.load_weights`.
-        reparameterised: take the inference form, with batch norms folded; not for training.
+        reparameterised: take the inference form, with norms folded; not for training.
         settings: keyword arguments for the factory, such as ``width=0.75``.
 
     Raises:

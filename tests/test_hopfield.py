@@ -20,10 +20,9 @@ from torch import Tensor, nn
 
 import mixbench
 from mixbench.models import Hopfield, HopfieldDecoderLayer, HopfieldEncoderLayer, HopfieldLayer, HopfieldPooling
-from mixbench.models.architectures import _hopfield_layer
-from mixbench.models.architectures._hopfield_norms import stacked
 from mixbench.models.association import Mask, Steps, association
 from mixbench.models.energy import fixed_point
+from mixbench.models.reparameterise import reparameterise
 from mixbench.models.spec import TensorSpec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -183,30 +182,39 @@ def test_without_norms_it_is_torchs_multihead_attention(bias: bool, extra: bool)
         {"concat_bias_pattern": True, "add_zero_association": True, "update_steps_max": 2},
     ],
 )
-def test_one_small_input_is_normalised_once_unless_norms_are_watched_or_differ(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    layer, x = filled(Hopfield(12, num_heads=2, **options)), random(3, 5, 12).requires_grad_()
-    calls: list[Tensor] = []
-
-    def counted(*given: Any) -> Tensor:
-        calls.append(stacked(*given))
-        return calls[-1]
-
-    monkeypatch.setattr(_hopfield_layer, "stacked", counted)
-    once = layer(x)
-    (found,) = torch.autograd.grad(once.square().sum(), x)
+def test_the_inference_form_has_one_norm_and_projects_at_once(options: dict[str, Any]) -> None:
+    layer, x = filled(Hopfield(12, num_heads=2, **options)), random(3, 5, 12)
+    inference = reparameterise(layer)
+    calls: list[Any] = []
+    inference.norm_stored_pattern.register_forward_hook(lambda *given: calls.append(given))
+    torch.testing.assert_close(inference(x), layer(x), atol=1e-12, rtol=0)
     assert len(calls) == 1
-    watch = layer.norm_state_pattern.register_forward_hook(lambda *_: None)
-    apart = layer(x)
-    (expected,) = torch.autograd.grad(apart.square().sum(), x)
-    torch.testing.assert_close(once, apart, atol=1e-12, rtol=0)
-    torch.testing.assert_close(found, expected, atol=1e-11, rtol=0)
-    watch.remove()
-    layer((x, x, x)), layer.float()(random(60, 60, 12, dtype=torch.float32)), layer.bfloat16()(x.bfloat16())
-    layer.double().norm_stored_pattern.eps = 1e-3
-    layer(x)
-    assert len(calls) == 1
+    stored, state, projection = x, random(3, 5, 12), random(3, 5, 12)
+    triple = (stored, state, projection)
+    torch.testing.assert_close(inference(triple), layer(triple), atol=1e-12, rtol=0)
+    saved = sum(p.numel() for p in layer.parameters()) - sum(p.numel() for p in inference.parameters())
+    added = 0 if options.get("input_bias", True) else 3 * 12
+    assert saved == 2 * 2 * 12 - added, "two of three norms are gone, and there is a bias in any case"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        NO_NORMS,
+        {"normalize_stored_pattern_eps": 1e-3},
+        {"normalize_state_pattern_affine": False},
+        {"stored_pattern_as_static": True, "hidden_size": 12},
+        {"pattern_projection_as_connected": True},
+        {"stored_pattern_size": 9},
+    ],
+)
+def test_the_inference_form_of_other_layers_is_the_layer(options: dict[str, Any]) -> None:
+    layer = filled(Hopfield(12, **options))
+    width = options.get("stored_pattern_size", 12)
+    given = (random(3, 5, width), random(3, 5, 12), random(3, 5, 12))
+    inference = reparameterise(layer)
+    assert inference.state_dict().keys() == layer.state_dict().keys()
+    torch.testing.assert_close(inference(given), layer(given), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("options", [{}, {"bias": False}, {"elementwise_affine": False}])
@@ -214,6 +222,7 @@ def test_norms_of_another_kind_are_called(options: dict[str, Any]) -> None:
     layer, x = filled(Hopfield(12, num_heads=2)), random(3, 5, 12)
     layer.norm_stored_pattern = nn.LayerNorm(12, **options).double()
     torch.testing.assert_close(layer(x), layer((x, x, x)), atol=1e-12, rtol=0)
+    torch.testing.assert_close(reparameterise(layer)(x), layer(x), atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ class HopfieldCore(nn.Module):
             self.bias_k, self.bias_v = _new(1, 1, space), _new(1, 1, width)
         self._rows = rows
         self.uniform = self.in_proj_weight is not None and 0 not in (*rows, value_rows)
-        """Whether one weight projects all three inputs to one width: what `project_one` and `project_stack` need."""
+        """Whether one weight projects all three inputs to one width: what `project_one` and `fold` need."""
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -166,18 +166,23 @@ class HopfieldCore(nn.Module):
     def project_one(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`project` in one product for an input (B, L, E) that plays all three parts."""
         assert self.in_proj_weight is not None
-        q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
-        return self._complete(self._split(q, False), self._split(k, False), self._split(v, False))
-
-    def project_stack(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`project` in one batched product for query, key and value (B, L, E) stacked in one tensor (3, B, L, E)."""
-        weight, bias = self.in_proj_weight, self.in_proj_bias
-        assert weight is not None and self.head_dim is not None
-        _, batch, length, width = x.shape
-        x, maps = x.view(3, batch * length, width), weight.view(3, -1, width).mT
-        y = x @ maps if bias is None else torch.baddbmm(bias.view(3, 1, -1), x, maps)
-        q, k, v = y.view(3, batch, length, self.num_heads, self.head_dim).transpose(2, 3).unbind(0)
+        projected = F.linear(x, self.in_proj_weight, self.in_proj_bias).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = projected.permute(2, 0, 3, 1, 4).unbind(0)
         return self._complete(q, k, v)
+
+    @torch.no_grad()
+    def fold(self, gains: Tensor, shifts: Tensor) -> None:
+        """Take an affine map of each part's input into weight and bias: W (g x + s) + b = (W g) x + (W s + b).
+
+        Args:
+            gains, shifts: (3 E), for query, key and value.
+        """
+        assert self.in_proj_weight is not None
+        rows, width = self.in_proj_weight.shape
+        weight = self.in_proj_weight.view(3, -1, width)
+        bias = (weight @ shifts.view(3, width, 1)).view(rows)
+        self.in_proj_bias = nn.Parameter(bias if self.in_proj_bias is None else bias + self.in_proj_bias)
+        self.in_proj_weight = nn.Parameter((weight * gains.view(3, 1, width)).view(rows, width))
 
     def _complete(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What follows the projections: the norm of the association space, and the patterns that the module adds."""

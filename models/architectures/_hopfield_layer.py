@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..association import UNLIMITED, Mask, Steps, association, retrieve_fixed
 from ._hopfield_core import HopfieldCore
-from ._hopfield_norms import affine_maps, is_affine, norm_of, stacked
+from ._hopfield_norms import is_affine, norm_of, shared_norm
 
 
 def reads(path: str) -> Any:
@@ -189,6 +189,21 @@ class Hopfield(nn.Module):
             if module is not None:
                 module.reset_parameters()
 
+    def reparameterised(self) -> "Hopfield":
+        """This layer with the norms' affine maps folded into the projections, where these take in all three inputs.
+
+        The one norm that is left serves all inputs; one tensor that plays all three parts is then projected in one product.
+        """
+        if self.association_core.uniform and (found := shared_norm(self._norms())) is not None:
+            gains, shifts, norm = found
+            self.association_core.fold(gains, shifts)
+            self.norm_state_pattern = self.norm_stored_pattern = self.norm_pattern_projection = norm.eval()
+        return self
+
+    def _norms(self) -> tuple[nn.LayerNorm | None, nn.LayerNorm | None, nn.LayerNorm | None]:
+        """In the order of the projections: query, key, value."""
+        return self.norm_state_pattern, self.norm_stored_pattern, self.norm_pattern_projection
+
     def forward(
         self,
         input: Tensor | Sequence[Tensor],
@@ -258,8 +273,7 @@ class Hopfield(nn.Module):
 
     def _projected(self, input: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The three inputs, batch first, normalised and projected."""
-        core = self.association_core
-        norms = (self.norm_state_pattern, self.norm_stored_pattern, self.norm_pattern_projection)
+        core, norms = self.association_core, self._norms()
         if isinstance(input, Tensor):
             stored = state = projection = input
         else:
@@ -269,11 +283,8 @@ class Hopfield(nn.Module):
         inputs: tuple[Tensor, ...] = (state, stored, projection)
         if not self.batch_first:
             inputs = tuple(x.transpose(0, 1) for x in inputs)
-        if isinstance(input, Tensor) and core.uniform:
-            if norms == (None, None, None):
-                return core.project_one(inputs[0])
-            if (maps := affine_maps(inputs[0], norms)) is not None:
-                return core.project_stack(stacked(inputs[0], *maps))
+        if isinstance(input, Tensor) and core.uniform and norms[0] is norms[1] is norms[2]:
+            return core.project_one(inputs[0] if norms[0] is None else norms[0](inputs[0]))
         return core.project(x if norm is None else norm(x) for x, norm in zip(inputs, norms, strict=True))
 
     def _check(self, stored: Tensor, state: Tensor, projection: Tensor) -> None:

@@ -184,7 +184,7 @@ def test_without_norms_it_is_torchs_multihead_attention(bias: bool, extra: bool)
 )
 def test_the_inference_form_has_one_norm_and_projects_at_once(options: dict[str, Any]) -> None:
     layer, x = filled(Hopfield(12, num_heads=2, **options)), random(3, 5, 12)
-    inference = reparameterise(layer)
+    inference: Any = reparameterise(layer)
     calls: list[Any] = []
     inference.norm_stored_pattern.register_forward_hook(lambda *given: calls.append(given))
     torch.testing.assert_close(inference(x), layer(x), atol=1e-12, rtol=0)

@@ -30,7 +30,9 @@ def shared_norm(norms: Sequence[nn.LayerNorm | None]) -> tuple[Tensor, Tensor, n
 
     None where the norms differ in more than their affine maps, or have none.
     """
-    gains, shifts, eps = [], [], set()
+    gains: list[Tensor] = []
+    shifts: list[Tensor] = []
+    eps = set()
     for norm in norms:
         if type(norm) is not nn.LayerNorm or norm.weight is None or norm.bias is None:
             return None

@@ -162,9 +162,7 @@ Weights = Annotated[
 ]
 Reparameterised = Annotated[
     bool,
-    typer.Option(
-        "--reparameterised", metavar="", help="The inference form: norms folded, where exact.", rich_help_panel=MODEL
-    ),
+    typer.Option("--reparameterised", metavar="", help="The inference form: norms folded, where exact.", rich_help_panel=MODEL),
 ]
 Input = Annotated[
     list[str] | None,

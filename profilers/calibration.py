@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import distributed
 
 from ..models.errors import CannotMeasure
 from ..models.strategies.block import attend_block
+from ..models.strategies.execute import Message
 from ..models.strategies.layout import tiles
+from ..models.strategies.plan import Piece, Recv, Send
+from ..models.strategies.spread import GroupTransport
 from .devices.base import find
 from .links import Hardware, Topology
 from .ranks import TIMEOUT_S, launch
@@ -94,22 +96,28 @@ def time_rank(world: World, work: Workload) -> Found:
             times.append(device.time_ns(call) / 1e9)
         return median(times[1:])
 
+    transport = GroupTransport(world.group)
+    transport.open({0})
+    nothing, peer = Piece("q", (), (0, 0)), 1 - world.rank
+
     def message(size: int, both: bool) -> float:
         out, back = (torch.zeros(size, dtype=torch.uint8, device=world.device) for _ in range(2))
-        peer = 1 - world.rank
+
+        def carry(*ops: Recv | Send) -> None:
+            messages = [Message(op, back if isinstance(op, Recv) else out, 0) for op in ops]
+            for each in messages:
+                transport.post(each)
+            transport.flush()
+            for each in messages:
+                transport.done(each)
 
         def exchange() -> None:
             # The receive first, as in a run: over gloo it would wait in line behind the message that was sent before it.
-            for request in (distributed.irecv(back, peer, group=world.group), distributed.isend(out, peer, group=world.group)):
-                assert request is not None
-                request.wait()
+            carry(Recv(0, nothing, peer, 0), Send(0, nothing, peer, 0))
 
         def there_and_back() -> None:
             for sender in (0, 1):
-                if world.rank == sender:
-                    distributed.send(out, peer, group=world.group)
-                else:
-                    distributed.recv(back, peer, group=world.group)
+                carry(Send(0, nothing, peer, 0) if world.rank == sender else Recv(0, nothing, peer, 0))
 
         call = (exchange if both else there_and_back) if world.rank < 2 else (lambda: None)
         return seconds(call, f"messages of {size} bytes") / (1 if both else 2)

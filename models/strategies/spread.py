@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.distributed.distributed_c10d import PrefixStore
 
 from ..errors import BadInput, CannotMeasure
 from . import make_plan
@@ -22,6 +23,8 @@ KEPT = 16
 FIRST_TAG = 1 << 20
 """Where tags begin, out of the way of messages that others send in the same group."""
 
+_TELLING = FIRST_TAG - 1
+
 
 class GroupTransport:
     """Messages over torch.distributed.
@@ -29,13 +32,18 @@ class GroupTransport:
     Peers are named by their rank in the group, and translated: a subgroup's rank 0 may be any rank of the world. Messages
     carry tags, which keep channels apart as well. NCCL has none: there, each channel is a process group of its own, those
     that a program posts in a row go as one batch, and the order within a pair of ranks tells them apart.
+
+    Over gloo, what goes to higher ranks and what goes to lower ones has connections of its own. gloo's thread asks for the lock
+    of a connection that has something for it again and again (torch 2.13), so where the thread that computes holds the lock, to
+    send, and both share a core, nothing goes on until the system takes the core away: some 4 ms at each meeting.
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
         self.group, self.members = ref(group), dist.get_process_group_ranks(group)
-        self.backend = dist.get_backend(group)
+        self.rank, self.backend = dist.get_rank(group), dist.get_backend(group)
         self.tagged = self.backend != "nccl"
         self.channels: dict[int, dist.ProcessGroup] = {}
+        self.ways: tuple[Any, ...] = ()
         self.row: list[Message] = []
 
     def open(self, channels: Iterable[int]) -> None:
@@ -45,6 +53,8 @@ class GroupTransport:
         different numbers wait for one another for ever. Hence tags where there are tags, and over NCCL, for the whole world,
         the form that the world takes part in.
         """
+        if self.backend == "gloo" and len(self.members) > 1 and not self.ways:
+            self.ways = _ways(self.alive())
         part = len(self.members) < dist.get_world_size()
         for channel in sorted(set(channels) - set(self.channels)) if not self.tagged else ():
             self.channels[channel] = dist.new_group(self.members, backend=self.backend, use_local_synchronization=part)
@@ -53,9 +63,17 @@ class GroupTransport:
         if not self.tagged:
             self.row.append(message)
             return
-        peer, group = self._peer(message), self.group()  # held weakly: what is kept for a group must not keep it alive
+        tag = FIRST_TAG + message.tag
+        if self.ways:
+            if isinstance(message.op, Recv):
+                way = self.ways[message.op.source < self.rank]
+                message.work = way.recv([message.buffer], message.op.source, tag)
+            else:
+                way = self.ways[message.op.target > self.rank]
+                message.work = way.send([message.buffer], message.op.target, tag)
+            return
         start = dist.irecv if isinstance(message.op, Recv) else dist.isend
-        message.work = start(message.buffer, peer, group=group, tag=FIRST_TAG + message.tag)
+        message.work = start(message.buffer, self._peer(message), group=self.alive(), tag=tag)
 
     def flush(self) -> None:
         for channel, group in self.channels.items():
@@ -79,8 +97,39 @@ class GroupTransport:
             work.wait()
         return True
 
+    def tell(self, row: Tensor) -> list[Tensor]:
+        """The rows of all members, each of the same size; every member at the same time."""
+        everybody = [torch.empty_like(row) for _ in self.members]
+        if not self.ways:
+            dist.all_gather(everybody, row, group=self.alive())
+            return everybody
+        everybody[self.rank].copy_(row)
+        others = [member for member in range(len(self.members)) if member != self.rank]
+        works = [self.ways[other < self.rank].recv([everybody[other]], other, _TELLING) for other in others]
+        works += [self.ways[other > self.rank].send([row], other, _TELLING) for other in others]
+        for work in works:
+            work.wait()
+        return everybody
+
+    def alive(self) -> dist.ProcessGroup:
+        """The group."""
+        group = self.group()  # held weakly: what is kept for a group must not keep it alive
+        assert group is not None
+        return group
+
     def _peer(self, message: Message) -> int:
         return self.members[message.op.source if isinstance(message.op, Recv) else message.op.target]
+
+
+def _ways(group: dist.ProcessGroup) -> tuple[Any, Any]:
+    """Connections between the members for what goes to lower ranks and for what goes to higher ones; all at the same time.
+
+    Made without `new_group`, whose groups of some ranks are named by how many groups a process knows, see `open`.
+    """
+    timeout = group._get_backend(torch.device("cpu")).options._timeout
+    store, rank, size = group.get_group_store(), dist.get_rank(group), dist.get_world_size(group)
+    down, up = (dist.ProcessGroupGloo(PrefixStore(f"mixbench {way}", store), rank, size, timeout) for way in ("down", "up"))
+    return down, up
 
 
 class Session:
@@ -117,6 +166,7 @@ class _Group:
 
     def __init__(self, group: dist.ProcessGroup) -> None:
         self.rank, self.transport = dist.get_rank(group), GroupTransport(group)
+        self.transport.open(())
         self.sessions: OrderedDict[Any, Session] = OrderedDict()
 
     def session(self, plan: Plan, key: tuple[Any, ...], sizes: Sizes, dtype: torch.dtype, device: torch.device) -> Session:
@@ -164,7 +214,7 @@ def open_session(
     degree, names = dist.get_world_size(chosen), tuple(sorted((options or {}).items()))
     problem = _misfit(q, k, v)
     if lengths is None and degree > 1:
-        lengths = _tell(q, k, chosen, problem, f"{method} {causal} {layout} {names}")
+        lengths = _tell(q, k, kept.transport, problem, f"{method} {causal} {layout} {names}")
     if problem:
         raise problem
     lengths = tuple(lengths or (q.shape[2],))
@@ -205,7 +255,7 @@ def _misfit(q: Tensor, k: Tensor, v: Tensor) -> BadInput | None:
     return None
 
 
-def _tell(q: Tensor, k: Tensor, group: dist.ProcessGroup, problem: BadInput | None, words: str) -> tuple[int, ...]:
+def _tell(q: Tensor, k: Tensor, transport: GroupTransport, problem: BadInput | None, words: str) -> tuple[int, ...]:
     """Every rank's number of tokens, after making sure that all mean the same attention.
 
     A rank with a problem of its own takes part and says so: were it to leave at once, the others would wait for it.
@@ -214,10 +264,8 @@ def _tell(q: Tensor, k: Tensor, group: dist.ProcessGroup, problem: BadInput | No
     mine = [0] * 7
     if problem is None:
         mine = [1, q.shape[2], q.shape[0], q.shape[1], k.shape[1], q.shape[3], q.element_size() * 2**32 + mark]
-    device = q.device if dist.get_backend(group) == "nccl" else torch.device("cpu")
-    row = torch.tensor(mine, dtype=torch.int64, device=device)
-    everybody = [torch.empty_like(row) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(everybody, row, group=group)
+    device = torch.device("cpu") if transport.tagged else q.device
+    everybody = transport.tell(torch.tensor(mine, dtype=torch.int64, device=device))
     if problem:
         raise problem
     table = [theirs.tolist() for theirs in everybody]

@@ -15,7 +15,7 @@ from ..models.strategies.block import attend_block
 from ..models.strategies.execute import Message
 from ..models.strategies.layout import tiles
 from ..models.strategies.plan import Piece, Recv, Send
-from ..models.strategies.spread import GroupTransport
+from ..models.strategies.spread import transport_of
 from .devices.base import find
 from .links import Hardware, Topology
 from .ranks import TIMEOUT_S, launch
@@ -96,7 +96,7 @@ def time_rank(world: World, work: Workload) -> Found:
             times.append(device.time_ns(call) / 1e9)
         return median(times[1:])
 
-    transport = GroupTransport(world.group)
+    transport = transport_of(world.group)
     transport.open({0})
     nothing, peer = Piece("q", (), (0, 0)), 1 - world.rank
 

@@ -184,6 +184,18 @@ class _Group:
 _groups: WeakKeyDictionary[dist.ProcessGroup, _Group] = WeakKeyDictionary()
 
 
+def _kept(group: dist.ProcessGroup) -> _Group:
+    found = _groups.get(group)
+    if found is None:
+        found = _groups[group] = _Group(group)
+    return found
+
+
+def transport_of(group: dist.ProcessGroup) -> GroupTransport:
+    """The one transport of a group, made at the first call: then by every member at the same time."""
+    return _kept(group).transport
+
+
 def open_session(
     q: Tensor,
     k: Tensor,
@@ -208,9 +220,7 @@ def open_session(
     assert chosen is not None
     if not isinstance(chosen, dist.ProcessGroup) or dist.get_rank(chosen) < 0:
         raise BadInput("this process is no member of the group", "call attend in the members of the group only")
-    kept = _groups.get(chosen)
-    if kept is None:
-        kept = _groups[chosen] = _Group(chosen)
+    kept = _kept(chosen)
     degree, names = dist.get_world_size(chosen), tuple(sorted((options or {}).items()))
     problem = _misfit(q, k, v)
     if lengths is None and degree > 1:

@@ -3,6 +3,7 @@
 python gloo_worker.py RANK WORLD FILE
 """
 
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from mixbench.models import strategies
 from mixbench.models.errors import BadInput
 from mixbench.models.strategies.layout import cut, even_lengths
 from mixbench.models.strategies.shards import shard
-from mixbench.models.strategies.spread import open_session
+from mixbench.models.strategies.spread import _groups, open_session, transport_of
 
 TOKENS, HEADS, SIZE = 26, 12, 8
 
@@ -125,6 +126,24 @@ def steady(group: Any) -> dict[str, Any]:
     return {"same": same, "sent": session.forward.account.total, "planned": 4 * planned, "operations": len(timeline)}
 
 
+def connections(rank: int) -> dict[str, Any]:
+    """Of a group that comes and goes: each direction has its own, whoever asks gets the same, and they end with the group."""
+    ahead = len(_groups)
+    group = dist.new_group([0, 1])
+    if rank > 1:
+        return {}
+    q = torch.zeros(1, 1, 1, 1)
+    strategies.attend(q, q, q, group=group)
+    transport = transport_of(group)
+    down, up = transport.ways
+    found = {"apart": down is not up, "shared": open_session(q, q, q, group=group).forward.transport is transport}
+    del transport, down, up
+    dist.destroy_process_group(group)
+    del group
+    gc.collect()
+    return {**found, "left": len(_groups) - ahead}
+
+
 def main() -> None:
     """Groups of two, three and four processes, of which two are parts of the world."""
     rank, world, file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -142,6 +161,7 @@ def main() -> None:
     if rank in (0, 2):
         q = torch.zeros(1, 1, 1, 1)
         found["stranger"] = refusal(lambda: strategies.attend(q, q, q, group=pair))
+    found["connections"] = connections(rank)
     dist.barrier()
     dist.destroy_process_group()
     sys.stdout.write(json.dumps(found) + "\n")

@@ -83,6 +83,10 @@ def test_a_stranger_to_the_group_is_refused(found: list[dict[str, Any]]) -> None
     assert [rank.get("stranger", ["", ""])[0] for rank in found] == ["this process is no member of the group", ""] * 2
 
 
+def test_each_direction_has_connections_that_end_with_their_group(found: list[dict[str, Any]]) -> None:
+    assert [rank["connections"] for rank in found[:2]] == [{"apart": True, "shared": True, "left": 0}] * 2
+
+
 def test_without_a_process_group_the_way_out_is_named() -> None:
     q = torch.zeros(1, 1, 1, 1)
     with pytest.raises(CannotMeasure) as caught:

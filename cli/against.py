@@ -10,42 +10,45 @@ from ..profilers.against.trees import Trees, checked_out
 from ..profilers.budget import SAME
 from ..profilers.runs.check_run import CheckRun
 from ..profilers.runs.verdict import conclude
+from .checking import failing_alone
 from .console import bar
 from .targets import Target
 
 RATIO = "latency_ratio"
 
 
-def against_revision(targets: Sequence[Target], folder: Path, revision: str, threads: int = 1) -> CheckRun:
+def against_revision(
+    targets: Sequence[Target], folder: Path, revision: str, threads: int = 1
+) -> tuple[CheckRun, list[MixbenchError]]:
     """Time each target against the same of a revision, and judge the ratio by the target's budget or by `compare.LIMIT`.
 
     Args:
         folder: where models' files are looked for; its repository is the revision's.
 
+    Returns:
+        What could be judged; and the errors of targets that could not, such as one that does not build in the revision.
+
     Raises:
         BadInput: without a repository, a revision, or a budget that can be judged.
-        CannotMeasure: when a target does not build there, or its process fails; the error names the target.
     """
     limits = [_limit(target) for target in targets]
     judgements, notes = [], dict[str, None]()
+    failures: list[MixbenchError] = []
     with checked_out(folder, revision) as trees:
         for target, limit in zip(targets, limits, strict=True):
-            found = _compare(target, limit, trees, folder, threads)
-            judgements.append(judgement(found, target.name, trees))
-            notes |= dict.fromkeys(found.notes)
-    return conclude(judgements, trees.against, notes)
+            with failing_alone(target, failures):
+                found = _compare(target, limit, trees, folder, threads)
+                judgements.append(judgement(found, target.name, trees))
+                notes |= dict.fromkeys(found.notes)
+    return conclude(judgements, trees.against, notes), failures
 
 
 def _compare(target: Target, limit: float, trees: Trees, folder: Path, threads: int) -> Found:
     words = f"{target.name} beside {trees.against}"
     with bar(words) as update:
-        try:
-            return compare(
-                _job(target, threads), trees, limit, folder, progress=lambda text, share: update(f"{words}: {text}", share)
-            )
-        except MixbenchError as error:
-            error.what = f"target {target.name!r}: {error.what}"
-            raise
+        return compare(
+            _job(target, threads), trees, limit, folder, progress=lambda text, share: update(f"{words}: {text}", share)
+        )
 
 
 def _limit(target: Target) -> float:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..models.errors import BadInput, MixbenchError
@@ -29,19 +29,20 @@ class Taken:
     notes: tuple[str, ...]
 
 
-def take_all(targets: Sequence[Target], folder: Path) -> list[Taken]:
-    """Take the metrics of targets whose files are looked for in this folder; one that fails is named in its error.
+def take_all(targets: Sequence[Target], folder: Path) -> tuple[list[Taken], list[MixbenchError]]:
+    """Take the metrics of targets whose files are looked for in this folder; and the errors of those that fail, named in them.
 
     What a model's own code prints goes to stderr: stdout is the record's.
     """
+    failures: list[MixbenchError] = []
     with quick_imports():
         from ..profilers import counter  # noqa: F401 - torch, before the first target's turn
     found = []
     with chdir(folder), redirect_stdout(sys.stderr):
         for target in targets:
-            with working(f"checking {target.name}"), _named(target):
+            with working(f"checking {target.name}"), failing_alone(target, failures):
                 found.append(_take(target))
-    return found
+    return found, failures
 
 
 def against_baseline(taken: Sequence[Taken], path: Path, whole: bool) -> CheckRun:
@@ -166,9 +167,15 @@ def _torch() -> str:
 
 
 @contextmanager
-def _named(target: Target) -> Iterator[None]:
+def failing_alone(target: Target, failures: list[MixbenchError]) -> Iterator[None]:
+    """An error in here is kept among the failures, with the target's name: the others are checked all the same."""
     try:
         yield
     except MixbenchError as error:
         error.what = f"target {target.name!r}: {error.what}"
-        raise
+        failures.append(error)
+
+
+def noted(run: CheckRun, failures: Sequence[MixbenchError]) -> CheckRun:
+    """The run with a note on each target that could not be judged."""
+    return replace(run, notes=(*run.notes, *(f"not judged: {error.what}" for error in failures)))

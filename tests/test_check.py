@@ -296,6 +296,20 @@ def test_a_model_that_fails_is_named_and_nothing_is_written(kept: Project) -> No
     assert kept.baseline.read_bytes() == before
 
 
+def test_a_model_that_fails_does_not_keep_the_others_from_being_judged(kept: Project) -> None:
+    kept.settle('[targets.broken]\nmodel = "net.py:make"\ninputs = "1x7"\n' + SMALL.replace("small", "other") + SMALL)
+    code, out, err = kept.check("--json", planted="extra")
+    run = json.loads(out)
+    assert code == 2, "never a pass, and not only a regression"
+    assert "target 'broken': net.py:make fails on 1x7" in err
+    assert {item["metric"]["target"] for item in run["judgements"]} == {"other", "small"}
+    assert run["failed"]
+    assert [note for note in run["notes"] if note.startswith("not judged: target 'broken'")]
+    assert not any("which nothing names any more" in note for note in run["notes"])
+    code, out, _ = kept.check("broken", "--json")
+    assert (code, out) == (2, "")
+
+
 def test_an_operator_without_a_rule_is_counted_and_said(project: Project) -> None:
     project.settle('[targets.opaque]\nmodel = "net.py:Opaque"\nuncounted = "== 0"\n')
     code, record = project.record("--update")

@@ -88,13 +88,20 @@ def check(
             raise BadInput("--update writes what is counted, and --against takes times", "leave one of the two out")
         from ..against import against_revision
 
-        run = against_revision(chosen, config.folder, against, threads)
+        run, failures = against_revision(chosen, config.folder, against, threads)
     else:
         if update:
             check_place(path)
-        taken = checking.take_all(chosen, config.folder)
-        run = (checking.update if update else checking.against_baseline)(taken, path, not targets)
-    formats.write(run, orders, keeping)
+        taken, failures = checking.take_all(chosen, config.folder)
+        if update and failures:
+            raise failures[0]
+        judge = checking.update if update else checking.against_baseline
+        run = judge(taken, path, not targets and not failures)
+    if failures and not run.judgements:
+        raise failures[0]
+    formats.write(checking.noted(run, failures), orders, keeping)
+    if failures:
+        raise failures[0]
     if run.failed or run.undecided:
         raise typer.Exit(1 if run.failed else 3)
 

@@ -26,5 +26,5 @@ def _peak_memory(specimen: Specimen, budget: Budget | None) -> Figure:
 
 METRICS = (
     Entry("peak_memory", "bytes", "measured", "most that torch's CPU allocator holds in a call", _peak_memory),
-    Entry("latency_ratio", "", "measured", "time over that of another revision, by --against", None),
+    Entry("latency_ratio", "ratio", "measured", "time over that of another revision, by --against", None),
 )

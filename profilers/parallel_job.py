@@ -22,6 +22,7 @@ class Sweep:
     Attributes:
         seq_lens: tokens of the whole sequence; with ``weak`` of each rank.
         slow: measure points too whose steps will take over `PATIENCE_S`.
+        repeats: how often each setting is measured, in fresh processes.
     """
 
     methods: tuple[Method, ...]
@@ -31,8 +32,8 @@ class Sweep:
     seconds: float = 4.0
     rounds: int | None = None
     timeout_s: float = TIMEOUT_S
-
     slow: bool = False
+    repeats: int = 1
 
     def length(self, seq_len: int, degree: int) -> int:
         """Tokens of the whole sequence at a degree."""

@@ -5,7 +5,8 @@ machine; they share no list, no column and no unit.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ..models.errors import BadInput
 from ..models.strategies.layout import even_lengths
@@ -58,13 +59,14 @@ def sweep(
     measured: list[MeasuredPoint] = []
     duels: list[Duel] = []
 
-    def so_far(cause: str = "") -> ParallelRun:
+    def so_far(cause: str = "", last: Sequence[MeasuredPoint] = ()) -> ParallelRun:
+        points = (*measured, *last)
         return replace(
             record(job, place, hardware, [] if world else watch.warnings()),
-            measured=tuple(measured),
+            measured=points,
             modelled=tuple(modelled),
             duels=tuple(duels),
-            verdicts=(*_measured_verdicts(job, measured), *_modelled_verdicts(job, modelled, hardware)),
+            verdicts=(*_measured_verdicts(job, points), *_modelled_verdicts(job, modelled, hardware)),
             notes=(*place.notes, *notes),
             partial=bool(cause),
             cause=cause,
@@ -74,7 +76,6 @@ def sweep(
     alone: dict[int, list[float]] = {}
     for done, (seq_len, degree) in enumerate(settings):
         length = job.length(seq_len, degree)
-        progress(f"degree {degree}, {length} tokens", done / len(settings))
         able, points = _able(job, seq_len, degree, place)
         measured += points
         if not able:
@@ -83,27 +84,80 @@ def sweep(
             cause = f"a step would take some {guess:.0f} s: --slow measures it all the same"
             measured += _missing(able, length, degree, place, cause)
             continue
-        try:
-            ranks = launch(
-                _WORKER,
-                degree,
-                _attention_job(job, able, seq_len, degree),
-                job.timeout_s,
-                place.cores_per_rank,
-                None,
-                place.device,
-                lambda cause: last_words(so_far(cause)),
-            )
-        except RankFailure as failure:
-            measured += _missing(able, length, degree, place, failure.what, "failed")
-            return so_far(failure.what), failure
-        except (KeyboardInterrupt, SystemExit) as signalled:
-            return so_far(ended_by(signalled)), signalled
+
+        setting = _Setting(job, place, able, seq_len, degree, alone.get(seq_len, ()))
+        told = partial(_told, setting, so_far, last_words)
+        ended: BaseException | None = None
+        cause = ""
+        for number in range(job.repeats):
+            progress(f"degree {degree}, {length} tokens", (done + number / job.repeats) / len(settings))
+            try:
+                setting.repeat(told)
+            except RankFailure as failure:
+                ended, cause = failure, failure.what
+            except (KeyboardInterrupt, SystemExit) as signalled:
+                ended, cause = signalled, ended_by(signalled)
+            if ended:
+                break
+        if setting.runs or isinstance(ended, RankFailure):
+            measured += setting.points(cause)
+            duels += setting.duels()
+        if ended:
+            return so_far(cause), ended
         if degree == 1:
-            alone[seq_len] = _slowest(ranks, ALONE, "whole")
-        measured += [_point(job, label, seq_len, degree, place, ranks, alone.get(seq_len, [])) for label in ranks[0]]
-        duels += _duels(ranks, length, degree)
+            alone[seq_len] = setting.times(ALONE, "whole")
     return so_far(), None
+
+
+@dataclass(eq=False)
+class _Setting:
+    """A degree and a length, and what the ranks have found there, repeat by repeat."""
+
+    job: Sweep
+    place: Place
+    able: Sequence[Method]
+    seq_len: int
+    degree: int
+    alone: Sequence[float]
+    runs: list[list[dict[str, MethodTimes]]] = field(default_factory=list)
+
+    def repeat(self, last_words: Callable[[str], None]) -> None:
+        """Measure once more, in fresh processes."""
+        work = _attention_job(self.job, self.able, self.seq_len, self.degree)
+        words = (_WORKER, self.degree, work, self.job.timeout_s, self.place.cores_per_rank, None, self.place.device)
+        self.runs.append(launch(*words, last_words))
+
+    def times(self, label: str, mode: str) -> list[float]:
+        """The slowest rank of every round of every repeat."""
+        return [ns for ranks in self.runs for ns in _slowest(ranks, label, mode)]
+
+    def points(self, cause: str = "") -> list[MeasuredPoint]:
+        """A point for each method; with a cause what there is of it."""
+        length = self.job.length(self.seq_len, self.degree)
+        if not self.runs:
+            return _missing(self.able, length, self.degree, self.place, cause, "failed")
+        found = (_point(self, label) for label in self.runs[0][0])
+        return [replace(point, status="partial", cause=cause) if cause else point for point in found]
+
+    def duels(self) -> list[Duel]:
+        """Each method beside ring attention, if that is among them, from the same rounds."""
+        labels = list(self.runs[0][0]) if self.runs else []
+        base = next((label for label in labels if label.partition(" ")[0] == "ring"), None)
+        if base is None:
+            return []
+        theirs, length = self.times(base, "whole"), self.job.length(self.seq_len, self.degree)
+        others = [label for label in labels if label != base]
+        return [Duel(label, base, self.degree, length, ratio(theirs, self.times(label, "whole"))) for label in others]
+
+
+def _told(
+    setting: _Setting,
+    so_far: Callable[[str, Sequence[MeasuredPoint]], ParallelRun],
+    last_words: Callable[[ParallelRun], None],
+    cause: str,
+) -> None:
+    """In a joined world, what there is of the setting that failed is told with the rest, before the process ends."""
+    last_words(so_far(cause, setting.points(cause)))
 
 
 def _refusals(job: Sweep, place: Place) -> list[str]:
@@ -201,28 +255,23 @@ def _slowest(ranks: Sequence[dict[str, MethodTimes]], label: str, mode: str) -> 
     return [max(times) for times in zip(*(rank[label].samples_ns[mode] for rank in ranks), strict=True)]
 
 
-def _point(
-    job: Sweep,
-    label: str,
-    seq_len: int,
-    degree: int,
-    place: Place,
-    ranks: Sequence[dict[str, MethodTimes]],
-    alone: Sequence[float],
-) -> MeasuredPoint:
+def _point(setting: _Setting, label: str) -> MeasuredPoint:
+    job, place, degree = setting.job, setting.place, setting.degree
     method = next((method for method in job.methods if method.label == label), job.methods[0])
-    plan = job.plan(method, seq_len, degree)
-    length = job.length(seq_len, degree)
-    times = {mode: _slowest(ranks, label, mode) for mode in MODES}
+    plan = job.plan(method, setting.seq_len, degree)
+    length = job.length(setting.seq_len, degree)
+    times = {mode: setting.times(label, mode) for mode in MODES}
     step = estimate(times["whole"])
     compute = estimate(times["compute"]) if times["compute"] else None
     messages = estimate(times["messages"]) if times["messages"] else None
     crowded = place.oversubscribed(degree)
     faster = None
+    alone = times["whole"] if label == ALONE else setting.alone
     if alone and not crowded:
-        own = flops(job, job.plan(method, seq_len, 1))
+        own = flops(job, job.plan(method, setting.seq_len, 1))
         faster = speed_up(alone, own, times["whole"], flops(job, plan))
-    memory = [rank[label].working_bytes for rank in ranks]
+    found = [rank[label] for ranks in setting.runs for rank in ranks]
+    memory = [rank.working_bytes for rank in found if rank.working_bytes is not None]
     return MeasuredPoint(
         method=label,
         degree=degree,
@@ -239,14 +288,14 @@ def _point(
         flops_per_s=flops(job, plan) / step.value * 1e9,
         speed_up=faster,
         efficiency=over(faster, degree) if faster else None,
-        sent_bytes=max(sum(rank[label].sent.values()) for rank in ranks),
+        sent_bytes=max(sum(rank.sent.values()) for rank in found),
         planned_bytes=max(planned_bytes(job, plan).values()) if degree > 1 else 0,
-        working_bytes=None if None in memory else max(size for size in memory if size is not None),
-        max_error=max(rank[label].max_error for rank in ranks),
+        working_bytes=max(memory) if len(memory) == len(found) else None,
+        max_error=max(rank.max_error for rank in found),
         slowest_ns=tuple(times["whole"]),
         bars_ns=tuple(
             Bar(number, _lane(op), f"{op} {kind}", begin, end)
-            for number, rank in enumerate(ranks)
+            for number, rank in enumerate(setting.runs[0])
             for op, kind, begin, end in rank[label].timeline
         ),
     )
@@ -254,16 +303,6 @@ def _point(
 
 def _lane(op: str) -> str:
     return {"send": "send", "recv": "send", "merge": "wait"}.get(op, "compute")
-
-
-def _duels(ranks: Sequence[dict[str, MethodTimes]], length: int, degree: int) -> list[Duel]:
-    """Each method beside ring attention, if that is among them, from the same rounds."""
-    base = next((label for label in ranks[0] if label.partition(" ")[0] == "ring"), None)
-    if base is None:
-        return []
-    theirs = _slowest(ranks, base, "whole")
-    others = [label for label in ranks[0] if label != base]
-    return [Duel(label, base, degree, length, ratio(theirs, _slowest(ranks, label, "whole"))) for label in others]
 
 
 def _measured_verdicts(job: Sweep, points: Sequence[MeasuredPoint]) -> list[str]:

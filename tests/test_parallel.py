@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from mixbench.profilers.links import Hardware, hardware
 from mixbench.profilers.parallel import ALONE, AttentionJob, Method, MethodTimes, Work, _error, _inputs
 from mixbench.profilers.parallel_job import Sweep, flops, parse_methods
 from mixbench.profilers.parallel_modelled import crossovers, model_points
-from mixbench.profilers.parallel_sweep import _measured_verdicts, _point, _verdict
+from mixbench.profilers.parallel_sweep import _measured_verdicts, _Setting, _verdict
 from mixbench.profilers.runs.parallel_run import MeasuredPoint, Workload
 from mixbench.profilers.scaling import Plan
 from mixbench.profilers.schedule_model import model
@@ -162,7 +163,7 @@ def test_figures_of_a_point_follow_from_its_times(weak: bool) -> None:
     job = Sweep((Method("ring"),), (256,), replace(WORK, batch=3, causal=True), weak=weak)
     place = Plan(asked=2, degrees=(1, 2), device="cpu", cores_per_rank=1, cores=2, here=2)
     ranks = [{"ring": times_of(100e6, 60e6, 70e6)}, {"ring": times_of(80e6, 50e6, 50e6)}]
-    point = _point(job, "ring", 256, 2, place, ranks, [150e6] * 20)
+    (point,) = _Setting(job, place, job.methods, 256, 2, [150e6] * 20, [ranks]).points()
     length = 512 if weak else 256
     pairs = length * (length + 1) // 2
     assert point.step_ns is not None
@@ -175,9 +176,30 @@ def test_figures_of_a_point_follow_from_its_times(weak: bool) -> None:
     more = (512 * 513) / (256 * 257) if weak else 1.0
     assert point.efficiency is not None
     assert point.efficiency.value == pytest.approx(more * 150 / 100 / 2)
-    crowded = _point(job, "ring", 256, 2, replace(place, cores=1), ranks, [150e6] * 20)
+    (crowded,) = _Setting(job, replace(place, cores=1), job.methods, 256, 2, [150e6] * 20, [ranks]).points()
     assert crowded.oversubscribed
     assert crowded.efficiency is None
+
+
+def test_repeats_are_pooled_and_what_there_is_of_a_setting_that_failed_is_partial() -> None:
+    job = Sweep((Method("ring"), Method("tokenring")), (256,), WORK)
+    place = Plan(asked=2, degrees=(1, 2), device="cpu", cores_per_rank=1, cores=2, here=2)
+    runs = []
+    for ms in (90e6, 110e6, 130e6):
+        found = {"ring": times_of(ms, 60e6, 70e6), "tokenring": times_of(2 * ms, 60e6, 70e6)}
+        found["ring"].max_error, found["ring"].sent, found["ring"].working_bytes = ms * 1e-15, Counter({1: 8}), int(ms)
+        runs.append([found, found])
+    setting = _Setting(job, place, job.methods, 256, 2, [], runs)
+    ring, _ = setting.points()
+    assert ring.step_ns is not None
+    assert (ring.step_ns.value, len(ring.slowest_ns)) == (110e6, 60)
+    assert (ring.max_error, ring.sent_bytes, ring.working_bytes) == (130e6 * 1e-15, 8, 130e6)
+    (duel,) = setting.duels()
+    assert duel.ratio.value == pytest.approx(2)
+    states = [(point.status, point.cause, len(point.slowest_ns)) for point in setting.points("no luck")]
+    assert states == [("partial", "no luck", 60)] * 2
+    setting.runs.clear()
+    assert [(point.status, point.step_ns) for point in setting.points("no luck")] == [("failed", None)] * 2
 
 
 def test_modelled_efficiency_is_against_one_device_by_the_same_model() -> None:
@@ -210,7 +232,7 @@ def test_a_measured_winner_needs_rounds_that_leave_no_doubt() -> None:
             name: MethodTimes({"whole": list(own), "compute": [], "messages": []})
             for name, own in zip(names, times, strict=True)
         }
-        return [_point(job, name, 256, 2, place, [both, both], []) for name in names]
+        return _Setting(job, place, job.methods, 256, 2, [], [[both, both]]).points()
 
     noisy = [1.0, 3.0] * 10
     (doubt,) = _measured_verdicts(job, points(noisy, noisy[::-1]))
@@ -271,7 +293,22 @@ def scale(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_two_ranks_are_measured_beside_the_model_and_agree_with_the_plan() -> None:
-    words = ("--gpus", "2", "--seq", "256", "--heads", "4", "--kv-heads", "2", "--head-dim", "16", "--seconds", "0.2")
+    words = (
+        "--gpus",
+        "2",
+        "--seq",
+        "256",
+        "--heads",
+        "4",
+        "--kv-heads",
+        "2",
+        "--head-dim",
+        "16",
+        "--seconds",
+        "0.2",
+        "--repeats",
+        "1",
+    )
     done = scale("tokenring", *words, "--methods", "all", "--causal", "--backward", "--json")
     assert done.returncode == 0, done.stderr
     run = json.loads(done.stdout)
@@ -303,6 +340,8 @@ def test_the_table_keeps_measured_and_modelled_apart_and_a_picture_shows_both(tm
         "ring,ulysses",
         "--seconds",
         "0.1",
+        "--repeats",
+        "1",
         "--calibrate",
         "-o",
         str(picture),

@@ -17,7 +17,20 @@ pytestmark = pytest.mark.alone
 
 SCRIPT = Path(sys.executable).with_name("mixbench")
 TORCHRUN = Path(sys.executable).with_name("torchrun")
-SIZES = ("--seq", "64", "--heads", "4", "--head-dim", "16", "--methods", "ring,tokenring", "--seconds", "0.05")
+SIZES = (
+    "--seq",
+    "64",
+    "--heads",
+    "4",
+    "--head-dim",
+    "16",
+    "--methods",
+    "ring,tokenring",
+    "--seconds",
+    "0.05",
+    "--repeats",
+    "1",
+)
 WORLD = ("--device", "cpu", "--oversubscribe", "--timeout", "20")
 
 # Every Python process of the test imports this at its start; in rank 1 of 2 a method's round then goes wrong.
@@ -33,6 +46,10 @@ if how and (sys.argv[:1] == ["-c"] or "scale" in sys.orig_argv):
     def broken(self, name):
         beat(self, name)
         if self.degree == 2 and self.rank == 1 and name.startswith("ring, whole, round 3"):
+            if how.startswith("later"):
+                if os.path.exists(how.partition(" ")[2]):
+                    os.kill(os.getpid(), 9)
+                open(how.partition(" ")[2], "w").close()
             if how == "killed":
                 os.kill(os.getpid(), 9)
             if how == "raises":
@@ -92,6 +109,19 @@ def test_a_failed_rank_ends_the_sweep_and_what_was_measured_is_kept_as_partial(s
     assert len(found["modelled"]) == 3, "what needs no rank is complete"
 
 
+def test_what_repeats_have_measured_before_one_fails_is_kept_as_partial(sabotage: Any, tmp_path: Path) -> None:
+    done = scale(*SIZES, "--repeats", "3", "--json", env=sabotage(f"later {tmp_path / 'once'}"))
+    assert done.returncode == 3, done.stderr
+    found = json.loads(done.stdout)
+    states = {(point["method"], point["degree"]): point for point in found["measured"]}
+    alone, ring = states["one process", 1], states["ring", 2]
+    assert (alone["status"], ring["status"]) == ("measured", "partial")
+    assert ring["cause"].startswith("rank 1 was killed")
+    assert ring["step_ns"]["value"] > 0
+    assert len(alone["slowest_ns"]) >= 3 * 16, "the rounds of all three repeats"
+    assert len(ring["slowest_ns"]) == len(states["tokenring", 2]["slowest_ns"]) >= 16
+
+
 IN_A_WORLD = [
     ("raises", "rank 1 raised ValueError: no such luck"),
     pytest.param("killed", "rank 1 ended without a word", marks=pytest.mark.slow),
@@ -107,6 +137,7 @@ def test_a_failure_in_a_world_of_torchrun_prints_the_points_measured_so_far(sabo
     assert done.stdout.count("PARTIAL: ") == 1
     assert f"PARTIAL: {cause}" in done.stdout
     assert re.search(r"^one process +64 +1 +[\d.]+ ", done.stdout, re.MULTILINE)
+    assert re.search(r"^ring +64 +2 +n/a +failed: ", done.stdout, re.MULTILINE), "the setting that failed has a row"
     (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert error.startswith(f"error: {cause}")
 
@@ -144,7 +175,7 @@ def test_heads_that_no_degree_divides_are_refused_before_anything_starts() -> No
 @pytest.mark.slow
 def test_uneven_lengths_and_fewer_tokens_than_ranks_are_measured_and_a_method_that_cannot_is_left_out() -> None:
     words = ("--gpus", "3", "--seq", "50", "--heads", "4", "--head-dim", "16", "--methods", "ulysses,ring,tokenring")
-    done = scale(*words, "--seconds", "0.05", "--json")
+    done = scale(*words, "--seconds", "0.05", "--repeats", "1", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert not found["partial"]

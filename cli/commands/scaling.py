@@ -201,6 +201,7 @@ def scale(
             device,
             threads,
             seconds,
+            repeats,
             timeout,
             oversubscribe,
             how,

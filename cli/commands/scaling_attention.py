@@ -61,6 +61,7 @@ def scale_attention(
     device: str,
     threads: int | None,
     seconds: float,
+    repeats: int,
     timeout: float,
     oversubscribe: bool,
     how: emit.Format,
@@ -90,7 +91,7 @@ def scale_attention(
 
     head_dim = asked.head_dim or spec.settings["width"] // spec.settings["heads"]
     work = Workload(batch, heads, kv_heads, head_dim, dtype, asked.causal, asked.backward)
-    job = Sweep(parse_methods(asked.methods, asked.causal), lengths, work, weak, seconds, None, timeout, asked.slow)
+    job = Sweep(parse_methods(asked.methods, asked.causal), lengths, work, weak, seconds, None, timeout, asked.slow, repeats)
     place = plan(gpus, device, threads, oversubscribe, joined())
     for note in () if asked.crossover else place.notes:
         typer.echo(f"note: {note}", err=True)

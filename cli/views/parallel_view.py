@@ -96,6 +96,8 @@ def measured(points: Sequence[MeasuredPoint]) -> Grid:
         if p.step_ns is None or not p.step_ns.value:
             rows.append((*head, "n/a", *[""] * len(names), f"{p.status}: {p.cause}"))
             continue
+        marks = ["oversubscribed"] if p.oversubscribed else []
+        marks += [f"{p.status}: {p.cause}"] if p.status != "measured" else []
         low, high = p.step_ns.low, p.step_ns.high
         share = f"{100 * min(1.0, p.compute_ns.value / p.step_ns.value):.0f} %" if p.compute_ns else ""
         equal = "" if p.sent_bytes == p.planned_bytes else f" (planned {_size(p.planned_bytes or 0)})"
@@ -111,7 +113,7 @@ def measured(points: Sequence[MeasuredPoint]) -> Grid:
             _size(p.working_bytes) if p.working_bytes is not None else "n/a",
             f"{p.max_error:.1e}",
             _efficiency(p),
-            "oversubscribed" if p.oversubscribed else "",
+            "; ".join(marks),
         )
         rows.append((*head, *cells))
     return Grid(columns, tuple(rows))

@@ -14,7 +14,7 @@ from ..stats import Estimate
 
 SCHEMA = 1
 
-Status = Literal["measured", "skipped", "failed"]
+Status = Literal["measured", "partial", "skipped", "failed"]
 
 
 @dataclass(frozen=True, slots=True)

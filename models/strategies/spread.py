@@ -1,5 +1,6 @@
 """`attend` between processes: the plan of a method carried out over a process group of torch.distributed."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -124,11 +125,16 @@ class GroupTransport:
 def _ways(group: dist.ProcessGroup) -> tuple[Any, Any]:
     """Connections between the members for what goes to lower ranks and for what goes to higher ones; all at the same time.
 
-    Made without `new_group`, whose groups of some ranks are named by how many groups a process knows, see `open`.
+    Made without `new_group`, whose groups of some ranks are named by how many groups a process knows, see `open`. The store may
+    still hold the addresses of a group that had this one's name before: hence a name that was drawn.
     """
     timeout = group._get_backend(torch.device("cpu")).options._timeout
     store, rank, size = group.get_group_store(), dist.get_rank(group), dist.get_world_size(group)
-    down, up = (dist.ProcessGroupGloo(PrefixStore(f"mixbench {way}", store), rank, size, timeout) for way in ("down", "up"))
+    drawn = torch.tensor([int.from_bytes(os.urandom(7))])
+    dist.broadcast(drawn, dist.get_global_rank(group, 0), group=group)
+    down, up = (
+        dist.ProcessGroupGloo(PrefixStore(f"mixbench {int(drawn)} {way}", store), rank, size, timeout) for way in ("down", "up")
+    )
     return down, up
 
 
